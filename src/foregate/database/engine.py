@@ -126,6 +126,8 @@ class AsyncDatabase:
                     try:
                         done.append((future, _under_savepoint(connection, work)))
                     except Exception as error:
+                        if not _in_transaction(connection):
+                            raise
                         failed.append((future, error))
         except Exception as error:  # the transaction as a whole: nobody's work was kept
             done, failed = [], [(future, error) for _, future in batch]
@@ -141,18 +143,23 @@ def _under_savepoint(connection: Connection, work: Work[T]) -> T:
         with _public_errors():
             result = work(connection)
     except BaseException:
-        connection.exec_driver_sql("ROLLBACK TO work")
-        connection.exec_driver_sql("RELEASE work")
+        if _in_transaction(connection):
+            connection.exec_driver_sql("ROLLBACK TO work")
+            connection.exec_driver_sql("RELEASE work")
         raise
     connection.exec_driver_sql("RELEASE work")
     return result
 
 
 def _roll_back(connection: Connection) -> None:
+    if _in_transaction(connection):
+        connection.exec_driver_sql("ROLLBACK")
+
+
+def _in_transaction(connection: Connection) -> bool:
+    """False after an error on which SQLite has rolled back by itself (disk full, I/O error)."""
     raw = connection.connection.dbapi_connection
-    # After some errors (disk full) SQLite has already rolled back by itself.
-    if isinstance(raw, sqlite3.Connection) and raw.in_transaction:
-        raw.execute("ROLLBACK")
+    return isinstance(raw, sqlite3.Connection) and raw.in_transaction
 
 
 @contextmanager

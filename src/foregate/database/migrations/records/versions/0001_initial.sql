@@ -291,3 +291,16 @@ BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
 
 CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
+
+-- INSERT OR REPLACE deletes a row without firing its delete triggers (sqlite.org/lang_conflict.html).
+CREATE TRIGGER secret_versions_no_replace BEFORE INSERT ON secret_versions WHEN EXISTS (SELECT 1 FROM secret_versions WHERE token_id = NEW.token_id AND version = NEW.version)
+BEGIN SELECT RAISE(ABORT, 'secret versions are append-only'); END;
+
+CREATE TRIGGER service_tokens_no_replace BEFORE INSERT ON service_tokens WHEN EXISTS (SELECT 1 FROM service_tokens WHERE id = NEW.id OR client_id = NEW.client_id)
+BEGIN SELECT RAISE(ABORT, 'a token is made once'); END;
+
+CREATE TRIGGER history_no_replace BEFORE INSERT ON history WHEN EXISTS (SELECT 1 FROM history WHERE id = NEW.id)
+BEGIN SELECT RAISE(ABORT, 'history is append-only'); END;
+
+CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)
+BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
