@@ -1,0 +1,264 @@
+"""The edge's last good state on its own disk: one SQLite file, records by key, and how far the feed has been followed.
+
+A million tokens must not cost memory, so nothing here holds them all: rows are read by key or streamed. What a record
+changes and the feed position that it stands for are committed together and synced, so after a crash, a kill or a power
+cut the two agree. One thread at a time may use a `State`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE records (
+  key TEXT PRIMARY KEY, seq INTEGER NOT NULL, wire BLOB, entry TEXT, entry_sum INTEGER
+) WITHOUT ROWID;
+CREATE TABLE fallbacks (key TEXT PRIMARY KEY, seq INTEGER NOT NULL, wire BLOB) WITHOUT ROWID;
+CREATE TABLE held (key TEXT PRIMARY KEY, seq INTEGER NOT NULL, wire BLOB NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE refused (
+  key TEXT, seq INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (key, seq)
+) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+_LIVE_OF_KIND = "FROM records WHERE key > ? AND key < ? AND wire IS NOT NULL ORDER BY key LIMIT ?"
+# Enough to see what is going wrong; a feed gone mad must not fill the disk.
+_MOST_REFUSED = 200
+_PAGE_CACHE_KIB = 16_384
+_ROWS_AT_ONCE = 2_000
+
+
+class StateDamaged(Exception):
+    """The file is no database, or a damaged one. It must be moved aside and fetched anew from the feed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A stored record: `wire` is its JSON as it came (MAC and all), None for a tombstone."""
+
+    key: str
+    seq: int
+    wire: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A record that was refused or is held: which one, and why."""
+
+    key: str
+    seq: int
+    reason: str
+
+
+class State:
+    """The file, open. Methods that write must be called inside `transaction()`."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens `path` or makes it (0600). StateDamaged where its content cannot be used."""
+        self.path = path
+        if not path.exists():
+            path.touch(mode=0o600)
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            with _damage():
+                self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside are kept together, synced to the disk, or not at all."""
+        with _damage():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    # What is known
+
+    def number(self, name: str) -> int:
+        """A number kept by `set_number`, 0 before the first: `cursor` (the feed's seq up to which all is decided)..."""
+        return int(self.text(name) or 0)
+
+    def text(self, name: str) -> str:
+        """A text kept by `set_text`, '' before the first."""
+        with _damage():
+            row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else ""
+
+    def get(self, key: str) -> Row | None:
+        """What is stored of one key, tombstones included."""
+        with _damage():
+            row = self._connection.execute("SELECT key, seq, wire FROM records WHERE key = ?", (key,)).fetchone()
+        return Row(*row) if row else None
+
+    def rows(self, kind: str) -> Iterator[Row]:
+        """All live records of a kind, by key. Streams; the state may be written to between rows."""
+        query = f"SELECT key, seq, wire {_LIVE_OF_KIND}"
+        for page in self._pages(query, kind):
+            yield from (Row(*row) for row in page)
+
+    def token_entries(self) -> Iterator[tuple[str, str | None]]:
+        """(client id, engine entry) of all live tokens; None where the stored entry is damaged or of another engine."""
+        query = f"SELECT key, entry, entry_sum {_LIVE_OF_KIND}"
+        for page in self._pages(query, "token"):
+            for key, entry, entry_sum in page:
+                is_whole = entry is not None and _sum(key, entry) == entry_sum
+                yield key[6:], entry if is_whole else None
+
+    def held(self) -> list[tuple[Note, bytes]]:
+        """The held records and their wire JSON."""
+        with _damage():
+            rows = self._connection.execute("SELECT key, seq, reason, wire FROM held ORDER BY seq").fetchall()
+        return [(Note(key, seq, reason), wire) for key, seq, reason, wire in rows]
+
+    def refused(self) -> list[Note]:
+        """The latest refusals, oldest first; a key's refusals go when a newer record of it is applied."""
+        with _damage():
+            rows = self._connection.execute("SELECT key, seq, reason FROM refused ORDER BY at, seq").fetchall()
+        return [Note(*row) for row in rows]
+
+    def fallbacks(self) -> list[Row]:
+        """For each key whose newest record no engine has accepted yet: the one before, which an engine did accept."""
+        with _damage():
+            return [Row(*row) for row in self._connection.execute("SELECT key, seq, wire FROM fallbacks ORDER BY key")]
+
+    # What changes
+
+    def set_number(self, name: str, value: int) -> None:
+        """Keep a number under a name."""
+        self.set_text(name, str(value))
+
+    def set_text(self, name: str, value: str) -> None:
+        """Keep a text under a name."""
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def put(self, row: Row, entry: str | None = None) -> None:
+        """Store a record (or tombstone) with the engine's entry for it; ends what was held or refused of its key."""
+        entry_sum = None if entry is None else _sum(row.key, entry)
+        self._connection.execute(
+            "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", (row.key, row.seq, row.wire, entry, entry_sum)
+        )
+        self._connection.execute("DELETE FROM held WHERE key = ? AND seq <= ?", (row.key, row.seq))
+        self._connection.execute("DELETE FROM refused WHERE key = ? AND seq < ?", (row.key, row.seq))
+
+    def remove(self, key: str) -> None:
+        """Forget a key altogether, as for a row that no longer passes its MAC; the feed must bring it again."""
+        self._connection.execute("DELETE FROM records WHERE key = ?", (key,))
+
+    def hold(self, note: Note, wire: bytes) -> None:
+        """Keep a record aside; of two for one key the newer stays."""
+        self._connection.execute(
+            "INSERT INTO held VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+            "seq = excluded.seq, wire = excluded.wire, reason = excluded.reason WHERE excluded.seq >= held.seq",
+            (note.key, note.seq, wire, note.reason),
+        )
+
+    def refuse(self, note: Note) -> None:
+        """Remember a refusal; the oldest go beyond a bound."""
+        values = (note.key, note.seq, note.reason, time.time())
+        self._connection.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", values)
+        self._connection.execute(
+            "DELETE FROM refused WHERE (key, seq) IN (SELECT key, seq FROM refused ORDER BY at DESC LIMIT -1 OFFSET ?)",
+            (_MOST_REFUSED,),
+        )
+
+    def keep_fallback(self, row: Row) -> None:
+        """Remember the last accepted record of a key; the first one remembered stays until `drop_fallbacks`."""
+        self._connection.execute("INSERT OR IGNORE INTO fallbacks VALUES (?, ?, ?)", (row.key, row.seq, row.wire))
+
+    def drop_fallbacks(self, keys: Iterable[str]) -> None:
+        """The engine has accepted (or finally refused) the newest record of these keys."""
+        self._connection.executemany("DELETE FROM fallbacks WHERE key = ?", ((key,) for key in keys))
+
+    # Snapshots
+
+    def begin_snapshot(self) -> None:
+        """Start to remember which keys the feed's snapshot holds (on disk, in a temporary table)."""
+        with _damage():
+            self._connection.execute("DROP TABLE IF EXISTS temp.seen")
+            self._connection.execute("CREATE TEMP TABLE seen (key TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def see(self, keys: Iterable[str]) -> None:
+        """These keys stand in the snapshot."""
+        self._connection.executemany("INSERT OR IGNORE INTO temp.seen VALUES (?)", ((key,) for key in keys))
+
+    def unseen(self, seq: int) -> Iterator[str]:
+        """Live keys not younger than `seq` that the snapshot did not hold."""
+        query = (
+            "SELECT key FROM records WHERE wire IS NOT NULL AND seq <= ? AND NOT EXISTS "
+            "(SELECT 1 FROM temp.seen WHERE seen.key = records.key)"
+        )
+        with _damage():
+            for (key,) in self._connection.execute(query, (seq,)):
+                yield key
+
+    def end_snapshot(self) -> None:
+        """Forget what `see` remembered."""
+        self._connection.execute("DROP TABLE IF EXISTS temp.seen")
+
+    def _prepare(self) -> None:
+        execute = self._connection.execute
+        execute("PRAGMA journal_mode=WAL")
+        # A revocation that was reported as applied must survive a power cut, also when nobody is there to repeat it.
+        execute("PRAGMA synchronous=FULL")
+        execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")
+        execute("PRAGMA temp_store=FILE")
+        version = execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            self._connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={_SCHEMA_VERSION};COMMIT")
+        elif version != _SCHEMA_VERSION:
+            raise StateDamaged(f"state of another form ({version})")
+        execute("SELECT count(*) FROM meta").fetchone()
+
+    def _pages(self, query: str, kind: str) -> Iterator[list[Any]]:
+        after, end = f"{kind}/", f"{kind}0"  # '0' follows '/' in ASCII
+        while True:
+            with _damage():
+                page = self._connection.execute(query, (after, end, _ROWS_AT_ONCE)).fetchall()
+            if not page:
+                return
+            yield page
+            after = page[-1][0]
+
+
+def decode(wire: bytes) -> object:
+    """The JSON of a stored record, None if it is damaged."""
+    try:
+        return orjson.loads(wire)
+    except ValueError:
+        return None
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if any(words in str(error) for words in ("no such table", "malformed", "not a database")):
+            raise StateDamaged(str(error)) from error
+        raise
+    except sqlite3.DatabaseError as error:
+        raise StateDamaged(str(error)) from error
+
+
+def _sum(key: str, entry: str) -> int:
+    return zlib.crc32(f"{key} {entry}".encode())
