@@ -6,47 +6,85 @@ Nothing here can authenticate anything: there is no secret and no digest.
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import CheckConstraint, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 from foregate.database.rights import Rights, TableRights
 
 metadata = MetaData()
 
+# How far each topic reaches. `size_bytes` is kept for topics that are trimmed by size.
+log_topics = Table(
+    "log_topics",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("last_offset", Integer, nullable=False),
+    Column("trimmed_offset", Integer, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    CheckConstraint("trimmed_offset <= last_offset", name="trimmed_is_within"),
+)
+
 log_records = Table(
     "log_records",
     metadata,
-    Column("offset", Integer, primary_key=True, autoincrement=True),
-    Column("topic", Text, nullable=False),
+    Column("topic", Text, primary_key=True),
+    Column("offset", Integer, primary_key=True),
     Column("key", Text, nullable=False),
-    Column("value", LargeBinary, nullable=False),
+    Column("is_tombstone", Integer, nullable=False),
     Column("at", Integer, nullable=False),
-    Index("log_records_topic", "topic", "offset"),
+    # Last, so that the other columns are read without walking through a big value's pages.
+    Column("value", LargeBinary, nullable=False),
     Index("log_records_key", "topic", "key"),
-    sqlite_autoincrement=True,
+    Index("log_records_tombstones", "topic", "offset", sqlite_where=text("is_tombstone = 1")),
 )
 
+# `skipped`: records that were trimmed before this consumer read them. `set_aside`: records it cannot take.
 consumer_offsets = Table(
     "consumer_offsets",
     metadata,
     Column("consumer", Text, primary_key=True),
     Column("topic", Text, primary_key=True),
     Column("offset", Integer, nullable=False),
+    Column("skipped", Integer, nullable=False),
+    Column("set_aside", Integer, nullable=False),
     Column("updated_at", Integer, nullable=False),
 )
 
-# How far each worker's spool file has been taken in. A batch that does not start here is a repeat or a loss.
+# Which records a consumer could not take, and why. The record itself stays in the log until it is trimmed.
+poison_records = Table(
+    "poison_records",
+    metadata,
+    Column("consumer", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("offset", Integer, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("at", Integer, nullable=False),
+)
+
+# How far each worker's spool file has been taken in.
 spool_positions = Table(
     "spool_positions",
     metadata,
     Column("edge_id", Text, primary_key=True),
     Column("worker", Text, primary_key=True),
     Column("next_byte", Integer, nullable=False),
-    Column("lost_bytes", Integer, nullable=False),
     Column("is_final", Integer, nullable=False),
     Column("updated_at", Integer, nullable=False),
 )
 
-# Request numbers seen per worker: what is missing below `highest` is a gap, counted and shown.
+# Spans of a spool file that were jumped over: lost, unless they still arrive. `end_byte` is the first byte after it.
+spool_gaps = Table(
+    "spool_gaps",
+    metadata,
+    Column("edge_id", Text, primary_key=True),
+    Column("worker", Text, primary_key=True),
+    Column("first_byte", Integer, primary_key=True),
+    Column("end_byte", Integer, nullable=False),
+    Column("found_at", Integer, nullable=False),
+    CheckConstraint("first_byte < end_byte", name="gap_is_not_empty"),
+)
+
+# What arrived of each worker's run of request numbers (0 to `highest`): the rest is open requests, or a gap once the
+# worker has ended.
 worker_numbers = Table(
     "worker_numbers",
     metadata,
@@ -55,9 +93,19 @@ worker_numbers = Table(
     Column("highest", Integer, nullable=False),
     Column("events", Integer, nullable=False),
     Column("notices", Integer, nullable=False),
-    Column("missing", Integer, nullable=False),
     Column("malformed", Integer, nullable=False),
     Column("updated_at", Integer, nullable=False),
+)
+
+# Where malformed lines stand: record, byte within its lines, length. Counted whole in `worker_numbers`.
+malformed_lines = Table(
+    "malformed_lines",
+    metadata,
+    Column("offset", Integer, primary_key=True),
+    Column("first_byte", Integer, primary_key=True),
+    Column("size_bytes", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Integer, nullable=False),
 )
 
 last_seen = Table(
@@ -80,19 +128,19 @@ rollups = Table(
     sqlite_with_rowid=False,
 )
 
-# What a batch holds, so that a query for one token or outcome opens only batches that may have it.
-event_batches = Table(
-    "event_batches",
+# What each run of log records holds, so that a query opens only those that may have what it asks for. `filter` is a
+# Bloom filter over client, application and account ids; `reasons` has a bit for each reason seen.
+event_blocks = Table(
+    "event_blocks",
     metadata,
-    Column("offset", Integer, primary_key=True),
-    Column("edge_id", Text, nullable=False),
-    Column("worker", Text, nullable=False),
+    Column("first_offset", Integer, primary_key=True),
+    Column("last_offset", Integer, nullable=False),
     Column("first_at", Integer, nullable=False),
     Column("last_at", Integer, nullable=False),
     Column("events", Integer, nullable=False),
-    Column("refused", Integer, nullable=False),
-    Column("bytes", Integer, nullable=False),
-    Index("event_batches_time", "last_at"),
+    Column("raw_bytes", Integer, nullable=False),
+    Column("reasons", Integer, nullable=False),
+    Column("filter", LargeBinary, nullable=False),
 )
 
 edge_states = Table(
@@ -126,43 +174,76 @@ edge_refusals = Table(
 
 
 def _full(table: Table) -> TableRights:
-    keys = {column.name for column in table.primary_key.columns}
-    columns = {column.name for column in table.columns} - keys
-    return TableRights(may_insert=True, may_delete=True, updatable=frozenset(columns))
+    return TableRights(may_insert=True, may_delete=True, updatable=_values(table))
+
+
+def _folded(table: Table) -> TableRights:
+    """Insert and update: rows are added and grow, none goes."""
+    return TableRights(may_insert=True, updatable=_values(table))
+
+
+def _values(table: Table) -> frozenset[str]:
+    return frozenset(column.name for column in table.columns if not column.primary_key)
 
 
 _READ = TableRights()
+_APPEND = TableRights(may_insert=True)
+_TRIM = TableRights(may_delete=True)
 
 # The API process: takes in batches and reports, appends edge-config, reads what the worker made.
 INGEST = Rights(
     "ingest",
     {
-        "log_records": _full(log_records),
-        "spool_positions": _full(spool_positions),
-        "edge_states": _full(edge_states),
-        "edge_progress": _full(edge_progress),
-        "edge_refusals": _full(edge_refusals),
+        "log_topics": _folded(log_topics),
+        "log_records": TableRights(may_insert=True, may_delete=True),
+        "spool_positions": _folded(spool_positions),
+        "spool_gaps": _full(spool_gaps),
+        "edge_states": _folded(edge_states),
+        "edge_progress": _APPEND,
+        "edge_refusals": _APPEND,
         "consumer_offsets": _READ,
+        "poison_records": _READ,
         "worker_numbers": _READ,
+        "malformed_lines": _READ,
         "last_seen": _READ,
         "rollups": _READ,
-        "event_batches": _READ,
+        "event_blocks": _READ,
     },
 )
 
-# The worker process: consumers and retention.
-WORKER = Rights(
-    "worker",
+
+def _consumer(user: str, tables: dict[str, TableRights]) -> Rights:
+    """A consumer reads the log and writes its offset, what it cannot take, and its own result: nothing else."""
+    reads = {"log_topics": _READ, "log_records": _READ}
+    return Rights(user, reads | {"consumer_offsets": _folded(consumer_offsets), "poison_records": _APPEND} | tables)
+
+
+LAST_SEEN_WRITER = _consumer("last seen", {"last_seen": _folded(last_seen)})
+ROLLUP_WRITER = _consumer("rollups", {"rollups": _folded(rollups)})
+BLOCK_WRITER = _consumer(
+    "event blocks",
     {
-        "log_records": TableRights(may_delete=True),
-        "consumer_offsets": _full(consumer_offsets),
-        "spool_positions": TableRights(may_delete=True),
-        "worker_numbers": _full(worker_numbers),
-        "last_seen": _full(last_seen),
-        "rollups": _full(rollups),
-        "event_batches": _full(event_batches),
-        "edge_states": _READ,
-        "edge_progress": TableRights(may_delete=True),
-        "edge_refusals": TableRights(may_delete=True),
+        "event_blocks": _folded(event_blocks),
+        "worker_numbers": _folded(worker_numbers),
+        "malformed_lines": _APPEND,
+    },
+)
+
+# The worker's housekeeping: drops what is too old or too much, and can add nothing.
+RETENTION = Rights(
+    "retention",
+    {
+        "log_topics": TableRights(updatable=frozenset({"trimmed_offset", "size_bytes"})),
+        "log_records": _TRIM,
+        "consumer_offsets": _READ,
+        "poison_records": _TRIM,
+        "spool_positions": _TRIM,
+        "spool_gaps": _TRIM,
+        "worker_numbers": _TRIM,
+        "malformed_lines": _TRIM,
+        "rollups": _TRIM,
+        "event_blocks": _TRIM,
+        "edge_progress": _TRIM,
+        "edge_refusals": _TRIM,
     },
 )
