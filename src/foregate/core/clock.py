@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -20,15 +21,11 @@ def parse_time(text: str, *, pointer: str | None = None) -> datetime:
 
     Raises ForegateError(INVALID_INPUT) for anything else, dates alone included.
     """
-    body = text.strip()
-    if len(body) < 19 or body[10] not in "Tt ":
+    form = _RFC_3339.fullmatch(text.strip())
+    if form is None:
         raise invalid("Give the time as RFC 3339, such as 2026-09-25T22:26:26Z.", pointer=pointer)
-    head, _, tail = body.partition(".")
-    if tail:
-        digits = len(tail) - len(tail.lstrip("0123456789"))
-        body = f"{head}.{tail[:digits][:6]}{tail[digits:]}" if digits else body
     try:
-        moment = datetime.fromisoformat(body)
+        moment = datetime.fromisoformat(f"{form[1]}{(form[2] or '')[:7]}{(form[3] or '').upper()}")
     except ValueError:
         raise invalid("Give the time as RFC 3339, such as 2026-09-25T22:26:26Z.", pointer=pointer) from None
     try:
@@ -58,3 +55,7 @@ def to_unix(moment: datetime) -> int:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# `fromisoformat` alone would also take week dates, minutes without seconds, and refuse a lower-case z.
+_RFC_3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
