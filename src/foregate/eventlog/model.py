@@ -1,6 +1,6 @@
 """The log: topics of records in order, read from an offset on. The driver may be SQL, memory or Kafka.
 
-A topic's offsets grow and are never used twice. A *kept* topic (`append`) holds every record until it is trimmed and its
+A topic's offsets grow and are never used twice. A *kept* topic (`append`) holds every record until it is trimmed; its
 offsets have no holes, so what a reader missed is countable. A *compacted* topic (`put`) holds the newest record of
 each key under the offset its one writer gives, so reading it from 0 to its end is a snapshot of all keys.
 The log knows nothing of what a value says; whoever reads stores how far it came beside its own result.

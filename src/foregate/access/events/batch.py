@@ -1,0 +1,113 @@
+"""A batch of event lines: how an edge sends it, and how it stands in the log.
+
+A log record's value is one line of JSON about the batch, a newline, and the raw lines under zlib. Parsing what an edge
+sent happens outside of any transaction; nothing of it is trusted before.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+
+import orjson
+
+from foregate.core.errors import ErrorCode, ForegateError, invalid
+from foregate.eventlog.model import LogRecord
+
+VERSION = 1
+# An agent sends about a mebibyte of lines at a time; this bounds what a broken one can make us unpack.
+MAX_RAW_BYTES = 16 << 20
+MAX_BODY_BYTES = 8 << 20
+_WORKER = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# A spool file of a million terabytes is a mistake.
+_MAX_POSITION = 2**60
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolBatch:
+    """Whole lines of a worker's spool file from byte `start` on. `is_final`: the file ends with them.
+
+    `packed` is `lines` under zlib as the edge sent it, so that a batch taken whole is not packed again.
+    """
+
+    edge_id: str
+    worker: str
+    start: int
+    lines: bytes
+    is_final: bool
+    packed: bytes
+
+    @property
+    def end(self) -> int:
+        """The first byte after the batch."""
+        return self.start + len(self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """A batch as it stands in the log. `at`: when it was taken in, microseconds since 1970."""
+
+    offset: int
+    at: int
+    edge_id: str
+    worker: str
+    start: int
+    lines: bytes
+
+
+class UnreadableBatch(Exception):
+    """A log record that is no batch. A bug or damage on disk; the text holds nothing of its content."""
+
+
+def parse_batch(edge_id: str, worker: str, start: int, is_final: bool, body: bytes) -> SpoolBatch:
+    """What an edge sent. An empty body is no lines, as at the end of a file.
+
+    Raises ForegateError: INVALID_INPUT for a wrong form, TOO_LARGE for too much at once.
+    """
+    if not _WORKER.fullmatch(worker):
+        raise invalid("worker must be 1 to 64 letters, digits, dots, hyphens or underscores.", pointer="worker")
+    if not 0 <= start < _MAX_POSITION:
+        raise invalid("offset must be a byte's place in the spool file.", pointer="offset")
+    if len(body) > MAX_BODY_BYTES:
+        raise ForegateError(ErrorCode.TOO_LARGE, f"Send at most {MAX_BODY_BYTES} bytes at once.")
+    lines = _unpack(body) if body else b""
+    if lines and not lines.endswith(b"\n"):
+        raise invalid("A batch holds whole lines; the last one has no end.")
+    return SpoolBatch(edge_id, worker, start, lines, is_final, body)
+
+
+def to_value(batch: SpoolBatch, start: int, end: int) -> bytes:
+    """The log record's value for the bytes `start` to `end` (places in the spool file) of the batch."""
+    is_whole = start == batch.start and end == batch.end
+    lines = batch.lines[start - batch.start : end - batch.start]
+    about = {"v": VERSION, "edge": batch.edge_id, "worker": batch.worker, "start": start, "size": len(lines)}
+    return orjson.dumps(about) + b"\n" + (batch.packed if is_whole else zlib.compress(lines, 1))
+
+
+def read_batch(record: LogRecord) -> StoredBatch:
+    """The batch in a log record. Raises UnreadableBatch."""
+    head, _, packed = record.value.partition(b"\n")
+    try:
+        about = orjson.loads(head)
+        if about["v"] != VERSION:
+            raise UnreadableBatch("unknown batch version")
+        lines = zlib.decompress(packed, bufsize=max(about["size"], 1))
+        if len(lines) != about["size"]:
+            raise UnreadableBatch("the batch's size does not fit")
+        return StoredBatch(record.offset, record.at, about["edge"], about["worker"], about["start"], lines)
+    except (orjson.JSONDecodeError, KeyError, TypeError, OverflowError, zlib.error) as error:
+        raise UnreadableBatch(f"the batch cannot be read: {type(error).__name__}") from error
+
+
+def _unpack(body: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    try:
+        lines = unpacker.decompress(body, MAX_RAW_BYTES)
+    except zlib.error:
+        raise invalid("The body must be whole lines under zlib.") from None
+    if unpacker.unconsumed_tail:
+        raise ForegateError(ErrorCode.TOO_LARGE, f"Send at most {MAX_RAW_BYTES} bytes of lines at once.")
+    if not unpacker.eof or unpacker.unused_data:
+        raise invalid("The body must be one zlib stream, whole.")
+    return lines
