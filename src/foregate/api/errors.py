@@ -1,7 +1,7 @@
 """From a ForegateError to what a v4 client sees: HTTP status, error number, name and sentence, in one table.
 
-Nothing else in the program knows a status or a number. Permanent refusals carry `x-should-retry: false`, because the
-official SDKs repeat a 409 (twice in Python and TypeScript, ten times over three minutes in Go and Terraform).
+Nothing else in the program knows a status or a number. No refusal is a 409, and all carry `x-should-retry: false`: the
+official SDKs and Terraform repeat a 409, up to ten times over three minutes (docs/decisions/0009).
 Numbers are Cloudflare's where they are known (reference page, section 5).
 """
 
@@ -42,7 +42,7 @@ STATUS: dict[ErrorCode, int] = {
     ErrorCode.INVALID_INPUT: 400,
     ErrorCode.UNSUPPORTED: 400,
     ErrorCode.NOT_FOUND: 404,
-    ErrorCode.ALREADY_EXISTS: 409,
+    ErrorCode.ALREADY_EXISTS: 400,
     ErrorCode.IN_USE: 400,
     ErrorCode.UNAUTHENTICATED: 401,
     ErrorCode.FORBIDDEN: 403,

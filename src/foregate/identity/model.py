@@ -1,0 +1,90 @@
+"""The nouns of identity: accounts, API tokens, edges. Frozen values; none of them holds a secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from foregate.api.auth import Principal, TokenStatus
+
+
+class AccountType(StrEnum):
+    """A label, as Cloudflare's API has it."""
+
+    STANDARD = "standard"
+    ENTERPRISE = "enterprise"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSettings:
+    """What Foregate can say of an account's settings: users do not log in here, so no second factor is asked for."""
+
+    enforce_twofactor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account, as the API shows it."""
+
+    id: str
+    name: str
+    type: AccountType
+    settings: AccountSettings
+    created_on: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """What a token may learn about itself. `not_before` and `expires_on` are null where it has no such bound."""
+
+    id: str
+    status: TokenStatus
+    not_before: datetime | None
+    expires_on: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`GET /user` for an API token, which belongs to no person: `email` is always null."""
+
+    id: str
+    email: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountName:
+    """The account of a membership."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """One account that the caller may see."""
+
+    id: str
+    status: str
+    account: AccountName
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiTokenRow:
+    """An API token as the store holds it, its digest beside it for the last comparison."""
+
+    principal: Principal
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An edge that may follow the feed. `revoked_at` None: its key works."""
+
+    id: str
+    name: str
+    created_at: datetime
+    revoked_at: datetime | None
