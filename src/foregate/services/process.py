@@ -1,0 +1,93 @@
+"""What every process of Foregate has in common: its home, its lock, its log, and when it ends.
+
+The CLI calls `run_process` once. A process is told to end by an event that its coroutine was given, never by force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from foregate.core.errors import ErrorCode, ForegateError
+from foregate.services.holder import Held, Holder, hold
+from foregate.services.home import Home, open_home
+from foregate.services.settings import Settings
+
+# The work of one process: it runs until the event is set, then drains and returns.
+Runner = Callable[[Settings, asyncio.Event], Awaitable[None]]
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def run_process(name: str, runner: Runner, settings: Settings, *, parent: int | None, is_locked: bool = True) -> None:
+    """Run `runner` as the process `name` of the home until SIGTERM, SIGINT, or the death of the process `parent`.
+
+    `is_locked` False is for a runner that takes its lock itself. Raises ForegateError(UNAVAILABLE) where another
+    process of this name has the home, and whatever the runner raises.
+    """
+    import uvloop
+
+    home = open_home(settings.home)
+    if parent is not None:
+        end_with(parent)
+    configure_log()
+    lock: AbstractContextManager[None] = hold(lock_path(home, name)) if is_locked else nullcontext()
+    try:
+        with lock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop_runner:
+            loop_runner.run(_until_told(runner, settings))
+    except Held as held:
+        raise ForegateError(ErrorCode.UNAVAILABLE, held_message(name, home, held.holder)) from None
+
+
+def lock_path(home: Home, name: str) -> Path:
+    """The lock of the process `name`: `up`, `api`, `worker`, `edge` or `echo`."""
+    return home.run / f"{name}.lock"
+
+
+def held_message(name: str, home: Home, holder: Holder) -> str:
+    """The sentence for a home whose process `name` runs already."""
+    return (
+        f"foregate {name} runs already for the home {home.root}: process {holder.pid}, since {holder.since}. "
+        f"Stop it with: kill {holder.pid}"
+    )
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel send this process SIGTERM when its parent dies, or end now if that has happened already."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:
+        raise SystemExit(0)
+
+
+def configure_log() -> None:
+    """Log events as JSON lines on stderr, which the supervisor sends to the process's file."""
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=open(2, "w", buffering=1, closefd=False)),  # noqa: SIM115 (is stderr)
+        cache_logger_on_first_use=True,
+    )
+
+
+async def _until_told(runner: Runner, settings: Settings) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await runner(settings, told)
