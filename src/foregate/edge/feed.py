@@ -1,0 +1,120 @@
+"""The control plane's side of an edge's conversation: `/edge/v1/` secrets, feed, events, reports.
+
+An edge shows itself by its edge key, never by a service or API token: what repairs the tokens must not depend on them.
+What is done with events and reports is injected; nothing here reads a database.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import Response, StreamingResponse
+
+from foregate.core.errors import ErrorCode, ForegateError, invalid
+from foregate.edge.followers import Followers
+from foregate.edge.secrets import EdgeSecrets, seal_secrets
+
+# One batch is at most 1 MB of lines; zlib makes the worst of them a few hundred bytes longer.
+MAX_EVENTS_BYTES = 1_048_576
+MAX_REPORT_BYTES = 262_144
+_WORKER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MAX_OFFSET = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """Whole lines of one worker's spool file from byte `offset` on, compressed with zlib. `is_final`: the file ends."""
+
+    edge_id: str
+    worker: str
+    offset: int
+    is_final: bool
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FeedParts:
+    """What the endpoints call. `authenticate` takes the Authorization header and gives the edge's id, or None;
+    `ingest` gives the byte at which the next batch of that worker should start, and may be called again with the
+    same batch; `take_report` gets the edge's id and its report."""
+
+    followers: Followers
+    secrets: Callable[[], EdgeSecrets]
+    authenticate: Callable[[str], Awaitable[str | None]]
+    ingest: Callable[[EventBatch], Awaitable[int]]
+    take_report: Callable[[str, dict[str, Any]], Awaitable[None]]
+
+
+def feed_router(parts: FeedParts) -> APIRouter:
+    """The routes. They raise ForegateError; the application's handlers turn that into answers."""
+    router = APIRouter(prefix="/edge/v1", include_in_schema=False)
+
+    @router.get("/secrets")
+    async def secrets(authorization: Annotated[str, Header()] = "") -> dict[str, str]:
+        edge_id = await _edge(parts, authorization)
+        edge_key = authorization.partition(":")[2].strip()
+        return {"sealed": base64.b64encode(seal_secrets(parts.secrets(), edge_id, edge_key)).decode()}
+
+    @router.get("/feed")
+    async def feed(
+        after: Annotated[int, Query(ge=0, le=_MAX_OFFSET)] = 0, authorization: Annotated[str, Header()] = ""
+    ) -> StreamingResponse:
+        await _edge(parts, authorization)
+        headers = {"Cache-Control": "no-store"}
+        return StreamingResponse(parts.followers.follow(after), media_type="application/x-ndjson", headers=headers)
+
+    @router.post("/events")
+    async def events(
+        request: Request,
+        worker: str,
+        offset: Annotated[int, Query(ge=0, le=_MAX_OFFSET)],
+        final: Annotated[int, Query(ge=0, le=1)] = 0,
+        authorization: Annotated[str, Header()] = "",
+    ) -> dict[str, int]:
+        edge_id = await _edge(parts, authorization)
+        if not _WORKER.fullmatch(worker):
+            raise invalid("worker must be 1 to 64 letters, digits, hyphens or underscores.")
+        body = await _body(request, MAX_EVENTS_BYTES)
+        next_offset = await parts.ingest(EventBatch(edge_id, worker, offset, bool(final), body))
+        return {"next_offset": next_offset}
+
+    @router.post("/reports")
+    async def reports(request: Request, authorization: Annotated[str, Header()] = "") -> Response:
+        edge_id = await _edge(parts, authorization)
+        await parts.take_report(edge_id, _parse_report(await _body(request, MAX_REPORT_BYTES)))
+        return Response(status_code=200)
+
+    return router
+
+
+async def _edge(parts: FeedParts, authorization: str) -> str:
+    edge_id = await parts.authenticate(authorization)
+    if edge_id is None:
+        raise ForegateError(ErrorCode.UNAUTHENTICATED, "Give a valid edge key as Authorization: Edge <edge id>:<key>.")
+    return edge_id
+
+
+async def _body(request: Request, most: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise ForegateError(ErrorCode.TOO_LARGE, f"The body must not be over {most} bytes.")
+    return bytes(body)
+
+
+def _parse_report(body: bytes) -> dict[str, Any]:
+    try:
+        report = orjson.loads(body)
+    except ValueError:
+        raise invalid("The report must be JSON.") from None
+    applied = report.get("applied_seq") if isinstance(report, dict) else None
+    if not isinstance(applied, int) or isinstance(applied, bool) or not 0 <= applied <= _MAX_OFFSET:
+        raise invalid("The report must be an object with a whole number applied_seq.")
+    return dict(report)

@@ -1,0 +1,214 @@
+"""Carries committed changes from the outbox to the log topic `edge-config`, on the control plane's side.
+
+For each key with new outbox rows it compiles the key's state as it is now, seals it under the row's seq and puts it
+into the log, whose offsets are those seqs; then it marks the rows. At least once: after a crash between the two the
+rows come again under new seqs, and log and edges drop what is not newer. A key whose state cannot be compiled (damaged
+row, bug) is left out and retried; it never stops the others. One per control plane; one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from foregate.core.clock import Clock, to_micros, utc_now
+from foregate.core.errors import ForegateError
+from foregate.core.records import Record, RecordRefused, seal
+from foregate.database.engine import AsyncDatabase
+from foregate.database.journal import enqueue
+from foregate.database.records_schema import outbox
+from foregate.edge.rollout import parse_value
+from foregate.eventlog.model import EDGE_CONFIG, Entry, EventLog
+
+T = TypeVar("T")
+CompileRecord = Callable[[Connection, str], dict[str, Any] | None]
+
+# One read, one log transaction and one mark serve so many changes; more would make the first wait for the last.
+_BATCH_ROWS = 512
+# Wake-ups are not lost within the process; this finds what a killed process left behind, and what failed.
+_RETRY_SECONDS = 5.0
+# What compiling a damaged row may raise: wide, so that one such row does not stop every other change.
+_UNCOMPILABLE = (ForegateError, RecordRefused, ValueError, LookupError, TypeError, AttributeError)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Rows read at one moment: the last one's seq (0: no rows), sealed records by growing seq, and what failed."""
+
+    last_seq: int
+    records: list[Record]
+    failed: dict[str, str]
+
+
+class Publisher:
+    """`wake()` after each commit that wrote outbox rows; `run()` publishes until cancelled."""
+
+    def __init__(
+        self,
+        records: AsyncDatabase,
+        telemetry: AsyncDatabase,
+        *,
+        event_log: Callable[[Connection], EventLog],
+        compile_record: CompileRecord,
+        mac_key: bytes,
+        notify: Callable[[list[tuple[int, bytes]]], None],
+        clock: Clock = utc_now,
+    ) -> None:
+        """`compile_record(connection, key)` gives a key's value now, None where it is gone. `notify` gets
+        (seq, wire JSON) of each record once the log has it."""
+        self._records = records
+        self._telemetry = telemetry
+        self._event_log = event_log
+        self._compile_record = compile_record
+        self._mac_key = mac_key
+        self._notify = notify
+        self._clock = clock
+        self._woken = asyncio.Event()
+        self._published_to = 0
+        self._marking: asyncio.Task[None] | None = None
+        # Keys that could not be published, and why: shown to the operator, and retried.
+        self.failed: dict[str, str] = {}
+
+    def wake(self) -> None:
+        """There may be new rows. Call on the event loop; safe to call at any time."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Publish for ever. A database that is away for a while is waited for."""
+        await self._until_available(self.recover)
+        while True:
+            self._woken.clear()
+            while await self._until_available(self.publish_once):
+                pass
+            try:
+                async with asyncio.timeout(_RETRY_SECONDS):
+                    await self._woken.wait()
+            except TimeoutError:
+                await self._until_available(self.retry_late)
+
+    async def recover(self) -> None:
+        """Bring outbox and log together after a crash, or after one of them came back older or empty."""
+        bounds = await self._telemetry.read(lambda c: self._event_log(c).bounds(EDGE_CONFIG))
+        await self._records.write(lambda c: self._align(c, bounds.end))
+        self._published_to = bounds.end
+        await self.retry_late()
+
+    async def publish_once(self) -> bool:
+        """Publish the next batch of the outbox. False where there was none."""
+        batch = await self._records.read(self._read_batch)
+        self._report_failures(batch.failed)
+        if not batch.last_seq:
+            return False
+        if batch.records:
+            lines = [(record.seq, orjson.dumps(record.to_wire())) for record in batch.records]
+            entries = [
+                Entry(record.key, record.seq, line, record.value is None)
+                for record, (_, line) in zip(batch.records, lines, strict=True)
+            ]
+            at = to_micros(self._clock())
+            await self._telemetry.write(lambda c: self._event_log(c).put(EDGE_CONFIG, entries, at))
+            self._notify(lines)
+            await self._start_marking(batch.records, at)
+        self._published_to = batch.last_seq
+        return True
+
+    async def retry_late(self) -> None:
+        """Give new seqs to rows that the log has passed by: they failed to compile, or a process died over them."""
+        await self._marked()
+        queued = await self._records.write(self._requeue_late)
+        if queued:
+            self._woken.set()
+
+    def _read_batch(self, connection: Connection) -> _Batch:
+        """Rows and state of one snapshot, so that a record's state is never older than its seq."""
+        columns = select(outbox.c.seq, outbox.c.record_key).where(outbox.c.seq > self._published_to)
+        rows = connection.execute(columns.order_by(outbox.c.seq).limit(_BATCH_ROWS)).all()
+        newest = {key: seq for seq, key in rows}
+        records: list[Record] = []
+        failed: dict[str, str] = {}
+        for key, seq in newest.items():
+            try:
+                records.append(self._seal(connection, key, seq))
+            except _UNCOMPILABLE as error:
+                failed[key] = error.message if isinstance(error, ForegateError) else f"{type(error).__name__}: {error}"
+        return _Batch(rows[-1][0] if rows else 0, sorted(records, key=lambda record: record.seq), failed)
+
+    def _seal(self, connection: Connection, key: str, seq: int) -> Record:
+        record = seal(self._mac_key, key, seq, self._compile_record(connection, key))
+        if record.value is not None:
+            parse_value(record)  # what an edge would refuse is not sent in the first place
+        return record
+
+    def _report_failures(self, failed: dict[str, str]) -> None:
+        for key, reason in failed.items():
+            log.error("record_not_published", key=key, reason=reason)
+            self.failed[key] = reason
+
+    async def _start_marking(self, records: list[Record], at: int) -> None:
+        """Mark beside the next batch: the position in memory, not the mark, keeps a row from being sent twice."""
+        for record in records:
+            self.failed.pop(record.key, None)
+        await self._marked()
+        self._marking = asyncio.create_task(self._records.write(lambda c: _mark(c, records, at)))
+
+    async def _marked(self) -> None:
+        marking, self._marking = self._marking, None
+        if marking is not None:
+            await marking
+
+    def _requeue_late(self, connection: Connection) -> int:
+        late = select(outbox.c.record_key).where(outbox.c.published_at.is_(None), outbox.c.seq <= self._published_to)
+        keys = [key for (key,) in connection.execute(late.distinct())]
+        now = self._clock()
+        queued = 0
+        for key in keys:
+            try:
+                self._seal(connection, key, 1)
+            except _UNCOMPILABLE:
+                continue
+            enqueue(connection, key, now)
+            _mark(connection, [Record(key, self._published_to, None, "")], to_micros(now))
+            queued += 1
+        return queued
+
+    def _align(self, connection: Connection, log_end: int) -> None:
+        newest = select(func.max(outbox.c.seq)).group_by(outbox.c.record_key)
+        lost = update(outbox).where(
+            outbox.c.seq > log_end, outbox.c.published_at.is_not(None), outbox.c.seq.in_(newest)
+        )
+        again = connection.execute(lost.values(published_at=None)).rowcount
+        if again:
+            log.warning("records_published_again", count=again, log_end=log_end)
+        if (connection.execute(select(func.max(outbox.c.seq))).scalar() or 0) < log_end:
+            # The records database came back older than the log: go on above every seq that edges have seen.
+            log.error("records_older_than_log", log_end=log_end)
+            at = to_micros(self._clock())
+            filler = {"seq": log_end, "record_key": "account/none", "enqueued_at": at, "published_at": at}
+            connection.execute(insert(outbox), filler)
+
+    async def _until_available(self, step: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await step()
+            except ForegateError as error:
+                log.error("publisher_waits", reason=error.message, detail=error.detail)
+                await asyncio.sleep(1.0)
+
+
+_MARK = (
+    update(outbox)
+    .where(outbox.c.published_at.is_(None), outbox.c.record_key == bindparam("key"), outbox.c.seq <= bindparam("upto"))
+    .values(published_at=bindparam("at"))
+)
+
+
+def _mark(connection: Connection, records: list[Record], at: int) -> None:
+    connection.execute(_MARK, [{"key": record.key, "upto": record.seq, "at": at} for record in records])
