@@ -65,6 +65,9 @@ _ODD_PATHS = ("//admin", "/public/../admin", "/./admin", "/%61dmin", "/admin/.."
               "/%00admin", "/admin%", "/%zz", "/a%20b", "/a;b/..;/admin", "/.../x", "/%2561dmin", "/%7Ex", "/a/b/../..",
               "/x\x7f", "/\xc3\xa4", "/a#b", "a", "*", "?", "/%41", "/cdn-cgi//access/../access/certs",
               "/admin/.", "/v1/./../v1/a%2Eb", "/a%0ab", "/" + "a" * 300, "/|^`{}<>\"")  # fmt: skip
+_ODD_HOSTS = ("{host}", "{host}:8480", "{host}.", "{host}.:80", "{host}:", "", "{host}..", "{host}:x", ".{host}",
+              "a{host}", "{host}:123456", "[::1]", "*.app.test", "{host}%", "a." * 127 + "aa", "a" * 64 + ".test",
+              "{host},{host}")  # fmt: skip
 _QUERIES = ("", "", "", "?", "?a=1", "?x=%61%2f../..//b&%zz", "?a?b", "?next=/admin", "?%00\\")
 _METHODS = ("GET", "GET", "GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 
@@ -267,10 +270,8 @@ def _host_lines(random: Random, host: str) -> tuple[Header, ...]:
     kind = random.random()
     if kind < 0.9:
         return (("Host", host),)
-    odd = (host.upper(), f"{host}:8480", f"{host}.", f"{host}.:80", f"{host}:", "", f"{host}..", f"{host}:x",
-           f".{host}", "a" * 64 + ".test", f"{host}:123456", "[::1]", "*.app.test", f"{host}%", "a." * 127 + "aa")  # fmt: skip
     if kind < 0.98:
-        return (("Host", random.choice(odd)),)
+        return (("Host", random.choice(_ODD_HOSTS).format(host=random.choice((host, host.upper())))),)
     return random.choice(((), (("Host", host), ("host", host.upper())), (("Host", host), ("Host", "app.test"))))
 
 
