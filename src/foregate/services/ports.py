@@ -1,0 +1,68 @@
+"""Whether a port can be had, and if not, which process of this machine has it (Linux's /proc)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+_LISTENING = "0A"  # the state column of /proc/net/tcp
+
+
+@dataclass(frozen=True, slots=True)
+class PortHolder:
+    """A process that listens on a port. `command` is its command line, for comparison, not for printing."""
+
+    pid: int
+    name: str
+    command: str
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a listener could be opened now. Asks by opening one, without listening."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def find_port_holder(port: int) -> PortHolder | None:
+    """A process that listens on `port`; None where there is none or this user may not see it."""
+    inodes = {inode for table in ("tcp", "tcp6") for inode in _listening_inodes(table, port)}
+    if not inodes:
+        return None
+    links = {f"socket:[{inode}]" for inode in inodes}
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and _has_descriptor(process, links):
+            return _describe(process)
+    return None
+
+
+def _listening_inodes(table: str, port: int) -> list[str]:
+    try:
+        lines = Path("/proc/net", table).read_text().splitlines()[1:]
+    except OSError:
+        return []
+    rows = [line.split() for line in lines]
+    return [row[9] for row in rows if row[3] == _LISTENING and int(row[1].rpartition(":")[2], 16) == port]
+
+
+def _has_descriptor(process: Path, links: set[str]) -> bool:
+    try:
+        return any(os.readlink(entry) in links for entry in (process / "fd").iterdir())
+    except OSError:  # gone meanwhile, or another user's
+        return False
+
+
+def _describe(process: Path) -> PortHolder:
+    try:
+        name = (process / "comm").read_text().strip()
+        command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    except OSError:
+        name, command = "", ""
+    return PortHolder(int(process.name), name, command)

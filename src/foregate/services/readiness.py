@@ -1,0 +1,82 @@
+"""Whether what runs is of use: the API answers, the demo is made, and a request with its token reaches its origin."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from foregate.core.errors import ForegateError
+from foregate.services.children import Child, ChildState
+from foregate.services.control_client import Refused, Unreachable
+from foregate.services.demo import ensure_demo
+from foregate.services.echo import read_port
+from foregate.services.holder import find_holder
+from foregate.services.home import Home
+from foregate.services.probes import api_problem, edge_problem, open_client
+from foregate.services.process import lock_path
+from foregate.services.settings import Settings
+
+
+class Readiness:
+    """Asks only about children that are not known to be ready. `problem` is in words, empty once all are ready."""
+
+    def __init__(self, settings: Settings, home: Home, children: Mapping[str, Child]) -> None:
+        self._settings = settings
+        self._home = home
+        self._children = children
+        self._demo_port: int | None = None
+        self.problem = "starting"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every child was found to work and has not died since."""
+        return all(child.state is ChildState.READY for child in self._children.values())
+
+    async def probe(self) -> None:
+        """Look once."""
+        self.problem = await self._look()
+
+    async def _look(self) -> str:
+        for name in ("worker", "echo"):
+            if self._holds_lock(name):
+                self._children[name].found_ready()
+        if not self._is_known(("api",)):
+            if problem := await asyncio.to_thread(api_problem, self._settings, self._home):
+                return problem
+            self._children["api"].found_ready()
+        if problem := await self._make_demo():
+            return problem
+        if not self._is_known(("edge",)):
+            # HAProxy may still answer for an agent that died.
+            if not self._holds_lock("edge"):
+                return "the edge's agent is starting"
+            if problem := await asyncio.to_thread(edge_problem, self._settings, self._home):
+                return problem
+            self._children["edge"].found_ready()
+        waiting = [name for name, child in self._children.items() if child.state is not ChildState.READY]
+        return f"{' and '.join(waiting)} not ready" if waiting else ""
+
+    async def _make_demo(self) -> str:
+        """The demo is looked after once a run, and again when the echo service had to take another port."""
+        port = read_port(self._home)
+        if port is None:
+            return "the echo service has no port yet"
+        if port == self._demo_port:
+            return ""
+        try:
+            client = open_client(self._settings, self._home)
+            if client is None:
+                return "the API has not made the home yet"
+            await asyncio.to_thread(ensure_demo, client, self._home, port)
+        except (Unreachable, ForegateError) as error:
+            return str(error)
+        except Refused as error:
+            return f"the demo cannot be made: {error.message}"
+        self._demo_port = port
+        return ""
+
+    def _holds_lock(self, name: str) -> bool:
+        return find_holder(lock_path(self._home, name)) is not None
+
+    def _is_known(self, names: tuple[str, ...]) -> bool:
+        return all(self._children[name].state is ChildState.READY for name in names)

@@ -1,0 +1,181 @@
+"""`foregate up`: starts API, worker, echo and edge, says when a guarded request goes through, keeps all alive, and
+ends them in order. It opens no database, and holds a secret no longer than a call to the API takes.
+
+Start: take over what an earlier supervisor left; all children at once; the demo once the API answers; ready once the
+demo's request was answered by its origin. End: the edge first (it drains and ships its last events), then the echo
+service, the worker, the API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+from foregate.core.errors import ErrorCode, ForegateError
+from foregate.services.board import Board
+from foregate.services.children import Child, ChildSpec, GaveUp
+from foregate.services.curl import curl_lines
+from foregate.services.holder import Held, find_holder, hold
+from foregate.services.home import Home, open_home
+from foregate.services.process import held_message, lock_path
+from foregate.services.readiness import Readiness
+from foregate.services.settings import PREFIX, Settings, to_environment
+from foregate.services.status import PROCESSES, ProcessStatus, status_path, write_status
+from foregate.services.takeover import require_ports, take_over
+
+# Until ready, and while a child that died is coming back; more slowly once it takes long.
+_PROBED_EVERY_SECONDS = 0.05
+_PROBED_SLOWLY_EVERY_SECONDS = 1.0
+# A start should take five seconds; after twice that a person wants to know what it is waiting for.
+_PATIENCE_SECONDS = 10.0
+
+
+async def run(settings: Settings, board: Board) -> bool:
+    """Run everything until SIGINT, SIGTERM or SIGHUP. False where a child was given up or had to be killed at the end.
+
+    Raises ForegateError(UNAVAILABLE) where another supervisor has the home or a port is taken.
+    """
+    home = open_home(settings.home)
+    try:
+        with hold(lock_path(home, "up")):
+            return await _Supervisor(settings, home, board).run()
+    except Held as held:
+        raise ForegateError(ErrorCode.UNAVAILABLE, held_message("up", home, held.holder)) from None
+
+
+class _Supervisor:
+    """One run of `foregate up`."""
+
+    def __init__(self, settings: Settings, home: Home, board: Board) -> None:
+        self._settings = settings
+        self._home = home
+        self._board = board
+        self._told = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._children = [Child(spec, self._changed.set, board.warn) for spec in _specs(settings, home)]
+        self._readiness = Readiness(settings, home, {child.spec.name: child for child in self._children})
+        self._is_announced = False
+
+    async def run(self) -> bool:
+        """From the first signal handler to the last child."""
+        self._catch_signals()
+        self._started = time.monotonic()
+        self._board.say(f"foregate: home {self._home.root}, process {os.getpid()}")
+        try:
+            await take_over(self._home, self._board.say)
+            require_ports(self._settings, self._home)
+            return await self._run_children()
+        finally:
+            self._board.close()
+            _clear_run_folder(self._home)
+
+    async def _run_children(self) -> bool:
+        keeping = [asyncio.create_task(child.run()) for child in self._children]
+        watching = asyncio.create_task(self._watch())
+        told = asyncio.create_task(self._told.wait())
+        await asyncio.wait({told, watching, *keeping}, return_when=asyncio.FIRST_COMPLETED)
+        watching.cancel()
+        told.cancel()
+        self._board.say("foregate: ending; a second Ctrl-C ends at once")
+        ended = await self._end()
+        outcomes = await asyncio.gather(watching, *keeping, return_exceptions=True)
+        failures = [found for found in outcomes if isinstance(found, Exception)]
+        for failure in failures:
+            if not isinstance(failure, GaveUp | ForegateError):
+                raise failure
+            self._board.warn(f"foregate: {failure}")
+        self._board.say("foregate: ended")
+        return ended and not failures
+
+    async def _watch(self) -> None:
+        """Probe while something is not ready; otherwise wait for a child to die. A probe through the edge is a request
+        like any other and leaves an event, so none is made without need."""
+        waiting_since, told = time.monotonic(), ""
+        while True:
+            self._changed.clear()
+            await self._readiness.probe()
+            self._publish()
+            if self._readiness.is_ready:
+                self._announce()
+                await self._changed.wait()
+                waiting_since = time.monotonic()
+                continue
+            is_slow = time.monotonic() - waiting_since > _PATIENCE_SECONDS
+            if is_slow and self._readiness.problem != told:
+                told = self._readiness.problem
+                self._board.warn(f"foregate: not ready: {told}")
+            await asyncio.sleep(_PROBED_SLOWLY_EVERY_SECONDS if is_slow else _PROBED_EVERY_SECONDS)
+
+    def _announce(self) -> None:
+        if self._is_announced:
+            self._board.say("foregate: ready again")
+            return
+        self._is_announced = True
+        self._board.say(f"foregate: ready after {time.monotonic() - self._started:.1f} s. Try:\n")
+        for line in curl_lines(self._settings, self._home):
+            self._board.say(f"  {line}")
+        self._board.say('\nFor SDKs, Terraform and the CLI: eval "$(foregate env)". Ctrl-C ends all.')
+
+    def _publish(self) -> None:
+        statuses = {
+            child.spec.name: ProcessStatus(child.spec.name, child.state.value, child.pid, child.restarts)
+            for child in self._children
+        }
+        ordered = tuple(statuses[name] for name in PROCESSES)
+        write_status(self._home, self._readiness.is_ready, self._readiness.problem, ordered)
+        self._board.show(ordered)
+
+    async def _end(self) -> bool:
+        ended = True
+        for child in self._children:
+            ending = asyncio.create_task(child.end())
+            hurried = asyncio.create_task(self._hurried.wait())
+            await asyncio.wait({ending, hurried}, return_when=asyncio.FIRST_COMPLETED)
+            hurried.cancel()
+            if not ending.done():
+                ending.cancel()
+                ended &= await child.hurry()
+            else:
+                ended &= ending.result()
+            self._publish()
+        return ended
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # nohup has it ignored, and that is to stay so.
+            if signal.getsignal(number) is not signal.SIG_IGN or number is not signal.SIGHUP:
+                loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        (self._hurried if self._told.is_set() else self._told).set()
+
+
+def _specs(settings: Settings, home: Home) -> list[ChildSpec]:
+    """The children in the order of the end."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environment = inherited | to_environment(settings)
+
+    def spec(name: str, drain_seconds: float, *, outlives_us: bool = False) -> ChildSpec:
+        log = home.logs / f"{name}.log"
+        # The API makes the edge's key on the first start, and the edge can do nothing without.
+        may_start = home.edge_key.exists if name == "edge" else lambda: True
+        return ChildSpec(name, outlives_us, drain_seconds, log, environment, may_start)
+
+    return [
+        spec("edge", 20, outlives_us=True),  # HAProxy's own drain of long requests is within it
+        spec("echo", 6, outlives_us=True),
+        spec("worker", 10),
+        spec("api", 10),
+    ]
+
+
+def _clear_run_folder(home: Home) -> None:
+    """Remove the report and the locks of children that were killed and could not do it themselves."""
+    status_path(home).unlink(missing_ok=True)
+    for name in PROCESSES:
+        if find_holder(lock_path(home, name)) is None:
+            lock_path(home, name).unlink(missing_ok=True)

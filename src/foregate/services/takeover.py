@@ -1,0 +1,71 @@
+"""What a supervisor does before it starts its own children: it waits for the remains of one that was killed.
+
+API and worker end by themselves when their supervisor dies. The edge goes on; its agent is asked to hand over
+(SIGUSR1: exit and leave HAProxy running), and the next agent adopts HAProxy. The echo service sees to itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from foregate.core.errors import ErrorCode, ForegateError
+from foregate.services.holder import find_holder
+from foregate.services.home import Home
+from foregate.services.ports import find_port_holder, is_free
+from foregate.services.process import lock_path
+from foregate.services.settings import PREFIX, Settings
+
+# More than a child's drain: whoever still holds its lock after this hangs.
+_PATIENCE_SECONDS = 12.0
+_ASKED_EVERY_SECONDS = 0.05
+
+
+async def take_over(home: Home, say: Callable[[str], None]) -> None:
+    """Wait until no process of an earlier supervisor holds api, worker or edge; kill what does not let go."""
+    holder = find_holder(lock_path(home, "edge"))
+    if holder is not None and holder.pid:
+        say(f"foregate: taking over the edge of an earlier run (agent {holder.pid})")
+        os.kill(holder.pid, signal.SIGUSR1)
+    for name in ("api", "worker", "edge"):
+        await _wait_until_free(home, name, say)
+
+
+def require_ports(settings: Settings, home: Home) -> None:
+    """ForegateError(UNAVAILABLE) where another program has one of our ports. An edge of this home may have its own."""
+    wanted = (
+        (settings.api_host, settings.api_port, "API_PORT"),
+        (settings.bind, settings.http_port, "HTTP_PORT"),
+        (settings.bind, settings.https_port, "HTTPS_PORT"),
+    )
+    for host, port, name in wanted:
+        if is_free(host, port):
+            continue
+        holder = find_port_holder(port)
+        if holder is not None and str(home.edge) in holder.command:
+            continue
+        who = f"process {holder.pid} ({holder.name})" if holder else "another program"
+        raise ForegateError(
+            ErrorCode.UNAVAILABLE, f"Port {port} is taken by {who}; free it or set {PREFIX}{name} to another port."
+        )
+
+
+async def _wait_until_free(home: Home, name: str, say: Callable[[str], None]) -> None:
+    lock = lock_path(home, name)
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await _until_free(lock)
+    except TimeoutError:
+        holder = find_holder(lock)
+        if holder is not None and holder.pid:
+            say(f"foregate: {name} of an earlier run (process {holder.pid}) does not end; killing it")
+            os.kill(holder.pid, signal.SIGKILL)
+        await _until_free(lock)
+
+
+async def _until_free(lock: Path) -> None:
+    while find_holder(lock) is not None:  # noqa: ASYNC110 (the kernel tells nobody when a lock is dropped)
+        await asyncio.sleep(_ASKED_EVERY_SECONDS)
