@@ -1,0 +1,144 @@
+"""A control plane for tests: the real application on a real socket, with real databases in a temporary folder."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvicorn
+from cloudflare import Cloudflare
+
+from foregate.access.tokens.api import ServiceTokensApi
+from foregate.access.tokens.model import LastSeenReport
+from foregate.api.app import create_app
+from foregate.api.auth import Permission
+from foregate.api.changes import Changes
+from foregate.core.clock import utc_now
+from foregate.core.masterkey import MasterKey, load_or_create
+from foregate.core.secrets import Secret
+from foregate.database import migrate
+from foregate.database.engine import AsyncDatabase, Database
+from foregate.database.records_schema import CONTROL_PLANE
+from foregate.identity import issuing
+from foregate.identity.api import IdentityApi
+from foregate.identity.credentials import Credentials
+
+
+@dataclass
+class LastSeen:
+    """Stands for the telemetry reader: answers with `report`, remembers what was asked."""
+
+    report: LastSeenReport = field(default_factory=lambda: LastSeenReport({}, 2, 1.0))
+    asked: list[list[str]] = field(default_factory=list)
+
+    async def last_seen(self, client_ids: Sequence[str]) -> LastSeenReport:
+        self.asked.append(list(client_ids))
+        return self.report
+
+
+@dataclass
+class ControlPlane:
+    """A running control plane and the secrets of its first start."""
+
+    port: int
+    account_id: str
+    admin: Secret
+    edge_id: str
+    edge_key: Secret
+    master_key: MasterKey
+    database: AsyncDatabase
+    credentials: Credentials
+    last_seen: LastSeen
+    committed: list[int]
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/client/v4"
+
+    def sdk(self, token: Secret | None = None, *, base_url: str | None = None, retries: int = 2) -> Cloudflare:
+        return Cloudflare(
+            api_token=(token or self.admin).reveal(),
+            base_url=base_url or self.base_url,
+            max_retries=retries,
+            _strict_response_validation=True,
+        )
+
+    def api_token(
+        self,
+        *,
+        account_id: str | None = None,
+        permissions: frozenset[Permission] = frozenset(Permission),
+        not_before: datetime | None = None,
+        expires_at: datetime | None = None,
+    ) -> tuple[str, Secret]:
+        """Another API token."""
+        with self.database.database.write() as connection:
+            principal, secret = issuing.create_api_token(
+                connection,
+                self.master_key,
+                "another",
+                utc_now(),
+                account_id=account_id,
+                permissions=permissions,
+                not_before=not_before,
+                expires_at=expires_at,
+            )
+        return principal.token_id, secret
+
+
+@contextmanager
+def run_control_plane(folder: Path) -> Iterator[ControlPlane]:
+    """Start one in `folder`, which may hold an earlier one's databases, and stop it at the end."""
+    folder.mkdir(exist_ok=True)
+    master_key = load_or_create(folder / "master.key")
+    migrate.upgrade(folder / "records.db", "records")
+    database = AsyncDatabase(Database(folder / "records.db", CONTROL_PLANE))
+    now = datetime.now(UTC)
+    with database.database.write() as connection:
+        account, _ = issuing.create_account(connection, "Test", now)
+        _, admin = issuing.create_api_token(connection, master_key, "admin", now, account_id=None)
+        edge, edge_key = issuing.create_edge(connection, master_key, f"edge {now.isoformat()}", now)
+    credentials, last_seen, committed = Credentials(database, master_key), LastSeen(), list[int]()
+    changes = Changes(database, committed.append)
+    app = create_app(
+        [
+            IdentityApi(database, changes).operations(),
+            ServiceTokensApi(database, changes, master_key, last_seen).operations(),
+        ],
+        credentials,
+    )
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", access_log=False))
+    thread = threading.Thread(target=asyncio.run, args=(server.serve(),), daemon=True)
+    thread.start()
+    try:
+        yield ControlPlane(
+            port=_port_of(server, thread),
+            account_id=account.id,
+            admin=admin,
+            edge_id=edge.id,
+            edge_key=edge_key,
+            master_key=master_key,
+            database=database,
+            credentials=credentials,
+            last_seen=last_seen,
+            committed=committed,
+        )
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        database.close()
+
+
+def _port_of(server: uvicorn.Server, thread: threading.Thread) -> int:
+    pause = threading.Event()
+    for _ in range(1000):
+        if server.started and server.servers:
+            return int(server.servers[0].sockets[0].getsockname()[1])
+        assert thread.is_alive()
+        pause.wait(0.01)
+    raise AssertionError("the control plane did not start within 10 s")
