@@ -1,0 +1,50 @@
+"""What a consumer of the log is, and the chores beside it. `eventlog/runner.py` runs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from foregate.database.engine import Database
+from foregate.eventlog.model import LogRecord
+
+
+class Consumer(Protocol):
+    """Makes something of a kept topic's records. `name` stands in the database for ever."""
+
+    name: str
+    topic: str
+
+    def begin(self) -> Any:
+        """An empty gathering."""
+        ...
+
+    def add(self, gathered: Any, record: LogRecord) -> None:
+        """Take one record into the gathering, without I/O. An error sets the record aside, and must leave the
+        gathering as it was."""
+        ...
+
+    def store(self, connection: Connection, gathered: Any) -> None:
+        """Write the gathering, in the transaction that moves the offset. An error undoes that transaction, and the
+        same records come again."""
+        ...
+
+
+class Chore(Protocol):
+    """Housekeeping beside the consumers."""
+
+    name: str
+
+    def step(self) -> bool:
+        """Do a little, some milliseconds' worth. Whether more is left to do now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A consumer, and the database opened with the rights that it needs and no others."""
+
+    consumer: Consumer
+    database: Database

@@ -1,0 +1,232 @@
+"""Running consumers over the log: what a consumer makes of records and its offset are written in one transaction.
+
+So a crash between the two cannot happen, and every record counts once. Consumers at the same offset go through the log
+side by side; one that fails stops nobody else. A record that a consumer cannot take is set aside for it: counted,
+pointed at, and left in the log. `run` is for a worker process, the only one that runs these consumers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
+
+from foregate.core.clock import Clock, to_micros
+from foregate.core.errors import ErrorCode, ForegateError
+from foregate.eventlog.consumer import Chore, Job
+from foregate.eventlog.model import LogRecord
+from foregate.eventlog.sql import SqlLog
+
+# A round takes at most this much: so much work under one commit, and so much memory.
+ROUND_BYTES = 24 << 20
+ROUND_RECORDS = 2000
+# How often an idle worker looks for news; one look costs about 0.1 ms.
+IDLE_SECONDS = 0.1
+# After a round that caught up: several batches under one commit, and "last seen" still well within its two seconds.
+PAUSE_SECONDS = 0.25
+# So often a result that cannot be stored is tried whole; then record by record, to find the one at fault.
+TRIES = 4
+_LONGEST_WAIT_ROUNDS = 100
+_CHORE_EVERY_SECONDS = 5
+
+_OFFSET = text('SELECT "offset" FROM consumer_offsets WHERE consumer = :consumer AND topic = :topic')
+_ADVANCE = text(
+    'INSERT INTO consumer_offsets (consumer, topic, "offset", skipped, set_aside, updated_at) '
+    "VALUES (:consumer, :topic, :offset, :skipped, :set_aside, :at) "
+    'ON CONFLICT (consumer, topic) DO UPDATE SET "offset" = excluded."offset", '
+    "skipped = consumer_offsets.skipped + excluded.skipped, "
+    "set_aside = consumer_offsets.set_aside + excluded.set_aside, updated_at = excluded.updated_at"
+)
+_SET_ASIDE = text(
+    'INSERT INTO poison_records (consumer, topic, "offset", reason, at) '
+    "VALUES (:consumer, :topic, :offset, :reason, :at)"
+)
+
+
+def run(jobs: Sequence[Job], chores: Sequence[Chore], stop: threading.Event, clock: Clock) -> None:
+    """Take `jobs` forward and do `chores` until `stop` is set; then finish the round and return. Blocks its thread.
+
+    Idle, it looks for news ten times a second. Errors of a job or a chore are logged and tried again; nothing is lost
+    by a kill at any moment.
+    """
+    log = structlog.get_logger("foregate.eventlog")
+    runner = Runner(jobs, clock)
+    wait_seconds = 0.0
+    next_chores_at = to_micros(clock())
+    while not stop.wait(wait_seconds):
+        try:
+            turn = runner.round()
+        except (ForegateError, DatabaseError) as error:
+            log.error("log_unreadable", error=_why(error))
+            turn = Turn()
+        wait_seconds = 0.0 if turn.is_behind else PAUSE_SECONDS if turn.moved else IDLE_SECONDS
+        if to_micros(clock()) >= next_chores_at:
+            has_more = _do(chores, log)
+            # A chore with more to do comes again after the next round, so that the two take turns.
+            next_chores_at = to_micros(clock()) + (0 if has_more else _CHORE_EVERY_SECONDS * 1_000_000)
+
+
+def _do(chores: Sequence[Chore], log: Any) -> bool:
+    has_more = False
+    for chore in chores:
+        try:
+            has_more = chore.step() or has_more
+        except (ForegateError, DatabaseError) as error:
+            log.error("chore_failed", chore=chore.name, error=_why(error))
+    return has_more
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a round went: whether any job moved, and whether more was there than a round takes."""
+
+    moved: bool = False
+    is_behind: bool = False
+
+
+@dataclass(slots=True)
+class _Progress:
+    """`careful_until`: up to there records are taken singly, as one among them cannot be stored."""
+
+    offset: int
+    failures: int = 0
+    careful_until: int = 0
+    rounds_to_wait: int = 0
+
+    @property
+    def is_careful(self) -> bool:
+        return self.offset < self.careful_until
+
+
+class Runner:
+    """Takes jobs forward, round by round. Used by one thread."""
+
+    def __init__(self, jobs: Sequence[Job], clock: Clock) -> None:
+        self._jobs = jobs
+        self._clock = clock
+        self._log = structlog.get_logger("foregate.eventlog")
+        self._progress: dict[str, _Progress] = {}
+
+    def round(self) -> Turn:
+        """Let every job take what is there, up to a bound. A job that fails is tried again in a later round.
+
+        Raises only where the log itself cannot be read.
+        """
+        turns = [self._take(group) for group in self._side_by_side()]
+        return Turn(any(turn.moved for turn in turns), any(turn.is_behind for turn in turns))
+
+    def _side_by_side(self) -> list[list[Job]]:
+        groups: dict[tuple[str, int, bool], list[Job]] = {}
+        for job in self._jobs:
+            progress = self._of(job)
+            if progress.rounds_to_wait:
+                progress.rounds_to_wait -= 1
+            else:
+                groups.setdefault((job.consumer.topic, progress.offset, progress.is_careful), []).append(job)
+        return list(groups.values())
+
+    def _take(self, group: list[Job]) -> Turn:
+        progress = self._of(group[0])
+        limit = 1 if progress.is_careful else ROUND_RECORDS
+        topic, after = group[0].consumer.topic, progress.offset
+        with group[0].database.read() as connection:
+            log = SqlLog(connection)
+            start = log.bounds(topic).start
+            records = log.read(topic, max(after, start), limit=limit, max_bytes=ROUND_BYTES)
+        if not records:
+            return Turn()
+        portions = [_Portion(job, skipped=records[0].offset - after - 1) for job in group]
+        for record in records:
+            for portion in portions:
+                portion.add(record)
+        moved = [self._store(portion, records) for portion in portions]
+        is_full = len(records) == limit or sum(len(record.value) for record in records) >= ROUND_BYTES
+        return Turn(any(moved), is_full and any(moved))
+
+    def _store(self, portion: _Portion, records: list[LogRecord]) -> bool:
+        name, progress = portion.job.consumer.name, self._of(portion.job)
+        last = records[-1].offset
+        try:
+            portion.store(last, to_micros(self._clock()))
+        except Exception as error:
+            self._log.exception("consumer_failed", consumer=name, offset=progress.offset, failures=progress.failures)
+            # A database that is full or busy says nothing about the records.
+            if not (isinstance(error, ForegateError) and error.code is ErrorCode.UNAVAILABLE):
+                progress.failures += 1
+                if progress.failures >= TRIES:
+                    progress.careful_until = max(progress.careful_until, last)
+                if progress.failures > TRIES and len(records) == 1:
+                    return self._give_up(portion, records[0], error)
+            progress.rounds_to_wait = min(2 ** (progress.failures + 1), _LONGEST_WAIT_ROUNDS)
+            return False
+        self._moved(portion, last)
+        return True
+
+    def _give_up(self, portion: _Portion, record: LogRecord, error: Exception) -> bool:
+        portion.give_up(record, error)
+        portion.store(record.offset, to_micros(self._clock()))
+        self._moved(portion, record.offset)
+        return True
+
+    def _moved(self, portion: _Portion, offset: int) -> None:
+        name, progress = portion.job.consumer.name, self._of(portion.job)
+        for record, reason in portion.set_aside:
+            self._log.error("record_set_aside", consumer=name, offset=record.offset, reason=reason)
+        if portion.skipped:
+            self._log.error("records_skipped", consumer=name, records=portion.skipped)
+        progress.offset = offset
+        if not progress.is_careful:
+            progress.failures = 0
+
+    def _of(self, job: Job) -> _Progress:
+        found = self._progress.get(job.consumer.name)
+        if found is None:
+            with job.database.read() as connection:
+                who = {"consumer": job.consumer.name, "topic": job.consumer.topic}
+                offset = connection.execute(_OFFSET, who).scalar()
+            found = self._progress[job.consumer.name] = _Progress(int(offset or 0))
+        return found
+
+
+@dataclass(slots=True)
+class _Portion:
+    """What one job makes of a round's records. `skipped`: records that were trimmed before it came to them."""
+
+    job: Job
+    skipped: int
+    set_aside: list[tuple[LogRecord, str]] = field(default_factory=list)
+    gathered: Any = None
+
+    def __post_init__(self) -> None:
+        self.gathered = self.job.consumer.begin()
+
+    def add(self, record: LogRecord) -> None:
+        try:
+            self.job.consumer.add(self.gathered, record)
+        except Exception as error:
+            self.set_aside.append((record, _why(error)))
+
+    def give_up(self, record: LogRecord, error: Exception) -> None:
+        self.gathered = self.job.consumer.begin()
+        self.set_aside = [(record, _why(error))]
+
+    def store(self, offset: int, at: int) -> None:
+        consumer = self.job.consumer
+        who = {"consumer": consumer.name, "topic": consumer.topic, "at": at}
+        with self.job.database.write() as connection:
+            consumer.store(connection, self.gathered)
+            for record, reason in self.set_aside:
+                connection.execute(_SET_ASIDE, {**who, "offset": record.offset, "reason": reason})
+            counts = {"skipped": self.skipped, "set_aside": len(self.set_aside)}
+            connection.execute(_ADVANCE, {**who, "offset": offset, **counts})
+
+
+def _why(error: Exception) -> str:
+    """The error in words that quote no record: of errors not our own, the class alone."""
+    name = type(error).__name__
+    return f"{name}: {error}"[:200] if type(error).__module__.startswith("foregate.") else name
