@@ -1,0 +1,129 @@
+"""What the reference expects of the edge for a request, and how answer, event and the origin's view differ from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from differential.exchange import Answer, Seen
+from foregate.access.credentials import ID_HEADER, SECRET_HEADER, read_credentials
+from foregate.access.model import Credentials, Knowledge, Target
+from foregate.access.rules import decide, find_ingress, read_target
+from foregate.core.decision import MEANINGS, Decision, Outcome, Reason
+from foregate.core.ids import CLIENT_ID
+from worlds import Asked
+
+Event = dict[str, Any]
+
+_ABOUT_A_CLIENT = {
+    Reason.TOKEN_UNKNOWN,
+    Reason.SECRET_MISMATCH,
+    Reason.SECRET_SUPERSEDED,
+    Reason.TOKEN_DISABLED,
+    Reason.TOKEN_EXPIRED,
+}
+_NEVER_TO_AN_ORIGIN = (ID_HEADER, SECRET_HEADER, "cf-access-token", "cf-access-authenticated-user-email")
+NO_ORIGIN_STATUS = 502
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The reference's view of one request. `client_id` is what the event shows; `token_header` the application's."""
+
+    asked: Asked
+    target: Target | None
+    decision: Decision
+    client_id: str
+    token_header: str
+    has_origin: bool
+
+
+def expect(asked: Asked, known: Knowledge, now: datetime) -> Expected:
+    """Judge one request by the reference."""
+    request = asked.request
+    target, decision = read_target(request), decide(request, known, now)
+    token_header = known.apps[decision.app_id].token_header if decision.app_id else ""
+    presented = read_credentials(request, token_header) if decision.reason in _ABOUT_A_CLIENT else None
+    client_id = decision.client_id
+    if isinstance(presented, Credentials) and CLIENT_ID.fullmatch(presented.client_id):
+        client_id = presented.client_id
+    has_origin = target is not None and find_ingress(target.host, known) is not None
+    return Expected(asked, target, decision, client_id, token_header, has_origin)
+
+
+def status_of(expected: Expected) -> int | None:
+    """The status that the caller must see; None where any will do (the edge's own paths)."""
+    match MEANINGS[expected.decision.reason].outcome:
+        case Outcome.REFUSED:
+            return expected.decision.status
+        case Outcome.ANSWERED:
+            return None
+        case Outcome.ALLOWED:
+            return 200 if expected.has_origin else NO_ORIGIN_STATUS
+
+
+def differences(expected: Expected, answer: Answer, event: Event | None, assertion: str) -> list[str]:
+    """What does not fit, one sentence each. `event` None: HAProxy's parser refused and named no ray.
+
+    `assertion` is what an origin must be shown if the decision is service_auth.
+    """
+    found = [] if event is None else _event_differences(expected, event, answer.status)
+    status = status_of(expected)
+    if status is not None and answer.status != status:
+        found.append(f"status {answer.status}, expected {status}")
+    is_allowed = expected.decision.is_allowed and expected.has_origin
+    if (answer.seen is not None) is not is_allowed:
+        found.append("reached an origin" if answer.seen else "did not reach the origin")
+    elif answer.seen is not None:
+        found += _origin_differences(expected, answer.seen, answer, assertion)
+    if event is None and expected.decision.reason is not Reason.REQUEST_MALFORMED:
+        found.append(f"no event with this answer's ray {answer.value('cf-ray')!r}")
+    return found
+
+
+def _event_differences(expected: Expected, event: Event, status: int) -> list[str]:
+    decision, target = expected.decision, expected.target
+    wanted: Event = {
+        "why": decision.reason.value,
+        "app": decision.app_id,
+        "pol": decision.policy_id,
+        "st": status,
+        "m": expected.asked.method,
+        "ip": str(expected.asked.request.address),
+    }
+    if decision.reason is not Reason.CREDENTIALS_MALFORMED:
+        wanted["id"] = expected.client_id
+    if target is not None:
+        wanted |= {"host": target.host, "path": target.path}
+    return [
+        f"event {name} {event.get(name)!r}, expected {value!r}"
+        for name, value in wanted.items()
+        if event.get(name) != value
+    ]
+
+
+def _origin_differences(expected: Expected, seen: Seen, answer: Answer, assertion: str) -> list[str]:
+    target, request = expected.target, expected.asked.request
+    assert target is not None
+    found = []
+    if seen.target != target.path + target.query:
+        found.append(f"origin saw {seen.target!r}, judged was {target.path + target.query!r}")
+    found += [f"origin saw {name}" for name in _NEVER_TO_AN_ORIGIN if seen.values(name)]
+    carried = read_credentials(request, expected.token_header) if expected.token_header else None
+    if carried is not None and any(v.startswith("{") for v in seen.values(expected.token_header)):
+        found.append(f"origin saw the credentials in {expected.token_header}")
+    wanted = {
+        "cf-access-jwt-assertion": [assertion] if expected.decision.reason is Reason.SERVICE_AUTH else [],
+        "cf-ray": [answer.value("cf-ray")],
+        "cf-connecting-ip": [str(request.address)],
+        "x-forwarded-proto": ["http"],
+    }
+    found += [
+        f"origin saw {name} {seen.values(name)!r}, expected {value!r}"
+        for name, value in wanted.items()
+        if seen.values(name) != value
+    ]
+    if any("forged" in value for _, value in seen.headers):
+        found.append("origin saw a forged header")
+    return found
