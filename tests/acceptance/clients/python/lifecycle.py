@@ -1,7 +1,7 @@
 """The life cycle of tokens, applications, policies, groups and tunnels through the unmodified official SDK.
 
 After each step one JSON line {"step", "value"} goes to stdout, and the program waits for a line on stdin: meanwhile
-the test looks at the edge. `../life_cycle.py` says what every step must show.
+the test looks at the edge. `../test_life_cycle.py` says what every step must show.
 """
 
 from __future__ import annotations
@@ -111,9 +111,7 @@ def rotations(token_id: str) -> None:
     emit("renamed", tokens.get(token_id, account_id=ACCOUNT))
     overlap = {"account_id": ACCOUNT, "previous_client_secret_expires_at": in_hours(1)}
     emit("rotated with overlap", tokens.rotate(token_id, **overlap))
-    tokens.update(
-        token_id, account_id=ACCOUNT, client_secret_version=2, previous_client_secret_expires_at=in_hours(-1)
-    )
+    tokens.update(token_id, account_id=ACCOUNT, client_secret_version=2, previous_client_secret_expires_at=in_hours(-1))
     emit("previous secret ended", tokens.get(token_id, account_id=ACCOUNT))
     emit("rotated at once", tokens.rotate(token_id, account_id=ACCOUNT))
     bump = {**overlap, "client_secret_version": 4}

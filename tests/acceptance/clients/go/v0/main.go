@@ -1,7 +1,7 @@
 // The life cycle of tokens, applications, policies, groups and tunnels through the unmodified old SDK, v0.
 //
 // After each step one JSON line {"step", "value"} goes to stdout, and the program waits for a line on stdin: meanwhile
-// the test looks at the edge. `../../life_cycle.py` says what every step must show. This SDK knows neither `enabled`
+// the test looks at the edge. `../../test_life_cycle.py` says what every step must show. This SDK knows neither `enabled`
 // nor a date for `rotate`; the steps that need them are left out.
 package main
 

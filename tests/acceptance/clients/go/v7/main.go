@@ -1,7 +1,7 @@
 // The life cycle of tokens, applications, policies, groups and tunnels through the unmodified official SDK, v7.
 //
 // After each step one JSON line {"step", "value"} goes to stdout, and the program waits for a line on stdin: meanwhile
-// the test looks at the edge. `../../life_cycle.py` says what every step must show.
+// the test looks at the edge. `../../test_life_cycle.py` says what every step must show.
 package main
 
 import (

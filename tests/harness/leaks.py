@@ -1,0 +1,168 @@
+"""A search for secrets, digests and keys in everything that a Foregate leaves behind or shows.
+
+What is searched for: every secret that an answer issued, in the clear; their digests; the master key's roots and every
+key derived from them; private signing keys; anything at all that has a secret's form. Where: all files of the home,
+events unpacked, what the processes printed, their command lines and environments, and what the API answers.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from foregate.core.masterkey import MasterKey, load
+from foregate.core.secrets import Secret, digest_secret
+from harness.processes import processes_of
+from harness.product import Foregate
+
+# The home's own key files, and the file the demo's curl line reads.
+_KEY_FILES = re.compile(r"master\.key|admin\.token|edge/edge\.key|demo/token")
+# Records are checked by digest, so digests stand where tokens are recorded, and nowhere else.
+_DIGEST_FILES = re.compile(r"records\.db(-wal)?|telemetry\.db(-wal)?|edge/state\.db(-wal)?|edge/maps/.*")
+# The local CA and the certificates the edge makes from it for its own TLS.
+_TLS_KEY_FILES = re.compile(r"edge/(ca|certs)/.*")
+_SECRET_FORM = re.compile(rb"(?:cfast|cfat|fgek)_[0-9A-Za-z]{40}[0-9a-f]{8}")
+_PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+_PAGES = (
+    "/access/service_tokens?per_page=1000",
+    "/access/apps",
+    "/access/policies",
+    "/access/groups",
+    "/access/organizations",
+    "/access/keys",
+    "/cfd_tunnel",
+    "/access/logs/access_requests?limit=1000",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Something to search: what it is called, what it holds, and which kinds of finds belong there."""
+
+    name: str
+    content: bytes
+    may_hold: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Needle:
+    """A text that must not be found, and what kind of thing it is."""
+
+    kind: str
+    label: str
+    text: bytes
+
+
+def assert_nothing_leaked(foregate: Foregate) -> None:
+    """Search a running Foregate. The failure names what was found where, never the secret itself."""
+    found = leaks_of(foregate)
+    assert not found, "\n".join(found)
+
+
+def leaks_of(foregate: Foregate) -> list[str]:
+    """One line for each find."""
+    needles = list(_needles(foregate))
+    assert any(needle.kind == "secret" for needle in needles), "nothing was issued, so nothing could leak"
+    return [line for place in _places(foregate) for line in _search(place, needles)]
+
+
+def _search(place: Place, needles: Iterable[Needle]) -> Iterator[str]:
+    for needle in needles:
+        if needle.kind not in place.may_hold and needle.text in place.content:
+            yield f"{place.name} holds {needle.label}"
+    if "secret" not in place.may_hold and _SECRET_FORM.search(place.content):
+        yield f"{place.name} holds something of a secret's form"
+    if "tls key" not in place.may_hold and _PRIVATE_KEY.search(place.content):
+        yield f"{place.name} holds a private key"
+
+
+def _needles(foregate: Foregate) -> Iterator[Needle]:
+    master = load(foregate.home / "master.key")
+    issued = [*foregate.issued, *_own_secrets(foregate)]
+    for number, text in enumerate(dict.fromkeys(issued)):
+        yield Needle("secret", f"secret {number}", text.encode())
+        for label, digest in _digests(master, text):
+            yield from _forms("digest", f"the {label} of secret {number}", digest)
+    for label, key in _keys(master):
+        yield from _forms("key", label, key)
+
+
+def _own_secrets(foregate: Foregate) -> Iterator[str]:
+    """What the home itself was given at its first start."""
+    for name in ("admin.token", "edge/edge.key"):
+        yield (foregate.home / name).read_text().strip()
+    demo = (foregate.home / "demo" / "token").read_text()
+    yield from re.findall(r"cfast_\w{48}", demo)
+
+
+def _digests(master: MasterKey, text: str) -> Iterator[tuple[str, bytes]]:
+    for version, pepper in master.peppers().items():
+        yield "digest", digest_secret(Secret(text), pepper, version).value
+    yield "API token digest", digest_secret(Secret(text), master.api_token_key(), 1).value
+
+
+def _keys(master: MasterKey) -> Iterator[tuple[str, bytes]]:
+    for version, root in master.roots.items():
+        yield f"master key root {version}", root
+        yield f"pepper {version}", master.pepper(version)
+    yield "record MAC key", master.record_mac_key()
+    yield "key encryption key", master.key_encryption_key()
+    yield "edge sealing key", master.edge_sealing_key()
+    yield "API token key", master.api_token_key()
+
+
+def _forms(kind: str, label: str, value: bytes) -> Iterator[Needle]:
+    for form, text in (
+        ("raw", value),
+        ("hex", value.hex().encode()),
+        ("HEX", value.hex().upper().encode()),
+        ("base64", base64.b64encode(value).rstrip(b"=")),
+        ("base64url", base64.urlsafe_b64encode(value).rstrip(b"=")),
+    ):
+        yield Needle(kind, f"{label} ({form})", text)
+
+
+def _places(foregate: Foregate) -> Iterator[Place]:
+    yield from _files(foregate)
+    yield from _log_values(foregate)
+    yield Place("what foregate up printed", foregate.output.read_bytes())
+    for process in processes_of(foregate.home):
+        yield Place(f"the command line of {process.name}", process.command)
+        yield Place(f"the environment of {process.name}", process.environment)
+    api = foregate.api()
+    for path in _PAGES:
+        yield Place(f"the answer of {path}", api.account("GET", path).body)
+    events = foregate.run("events", "tail", "--json", "--limit", "10000", "--no-follow")
+    yield Place("foregate events tail", events.stdout + events.stderr)
+
+
+def _files(foregate: Foregate) -> Iterator[Place]:
+    for path in sorted(foregate.home.rglob("*")):
+        if not path.is_file():
+            continue
+        name = str(path.relative_to(foregate.home))
+        may_hold = frozenset(
+            kind
+            for kind, pattern in (
+                ("secret", _KEY_FILES),
+                ("key", _KEY_FILES),
+                ("digest", _DIGEST_FILES),
+                ("tls key", _TLS_KEY_FILES),
+            )
+            if pattern.fullmatch(name)
+        )
+        yield Place(name, path.read_bytes(), may_hold)
+
+
+def _log_values(foregate: Foregate) -> Iterator[Place]:
+    """The log's records, event batches unpacked. Edge records hold digests, as every edge must know them."""
+    with sqlite3.connect(f"file:{foregate.home / 'telemetry.db'}?mode=ro", uri=True) as connection:
+        for offset, topic, value in connection.execute("SELECT offset, topic, value FROM log_records"):
+            may_hold = frozenset({"digest"} if topic == "edge-config" else ())
+            _, _, packed = value.partition(b"\n")
+            content = value + zlib.decompress(packed) if topic == "login-events" and packed else value
+            yield Place(f"{topic} record {offset}", content, may_hold)

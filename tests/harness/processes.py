@@ -1,0 +1,76 @@
+"""What the kernel says about a home's processes, asked from outside: which there are, and what they were started with.
+
+A process belongs to a home if its environment names it; Foregate hands FOREGATE_HOME down to all its children.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.waiting import until
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A living process. `name`: `up`, `api`, `worker`, `edge`, `echo`, `haproxy`, or another program's own name."""
+
+    pid: int
+    name: str
+    command: bytes
+    environment: bytes
+
+
+def processes_of(home: Path) -> list[Process]:
+    """The home's living processes. Zombies, which nobody has waited for yet, are left out."""
+    return list(_find(f"FOREGATE_HOME={home}".encode()))
+
+
+def kill(process: Process, number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal; nothing happens if the process is gone."""
+    try:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def kill_all(home: Path) -> None:
+    """Kill whatever of the home is left, supervisor first so that nothing is started again, until nothing is."""
+
+    def all_gone() -> bool:
+        left = processes_of(home)
+        for process in sorted(left, key=lambda found: found.name != "up"):
+            kill(process)
+        return not left
+
+    until(all_gone, 20, f"the processes of {home} are gone")
+
+
+def _find(mark: bytes) -> Iterator[Process]:
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            environment = (folder / "environ").read_bytes()
+            if mark not in environment.split(b"\0"):
+                continue
+            command = (folder / "cmdline").read_bytes()
+            if command and (folder / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                yield Process(int(folder.name), _name(command), command, environment)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+
+
+def _name(command: bytes) -> str:
+    words = command.decode("utf-8", "replace").split("\0")
+    program = Path(words[0]).name
+    if program.startswith("haproxy"):
+        return "haproxy"
+    for word, following in itertools.pairwise(words):
+        if word == "foregate" or Path(word).name == "foregate":
+            return following
+    return program
