@@ -21,6 +21,8 @@ from foregate.core.targets import Pattern, matches, normalise_host, normalise_pa
         ("[::1]:80", "[::1]"),
         ("my_app.test", "my_app.test"),
         ("a" * 63 + ".test", "a" * 63 + ".test"),
+        ("a." * 126 + "a", "a." * 126 + "a"),
+        ("a." * 126 + "a.:8443", "a." * 126 + "a"),
     ],
 )
 def test_host_loses_case_port_and_one_trailing_dot(given: str, normal: str) -> None:
@@ -29,7 +31,7 @@ def test_host_loses_case_port_and_one_trailing_dot(given: str, normal: str) -> N
 
 @pytest.mark.parametrize(
     "given",
-    ["", ".", "..", ":80", "app..test", "app.test..", ".app.test", "app.test:x", "app.test:80:80", "app.test:123456",
+    ["", ".", "..", ":80", "a." * 125 + "aaaa", "app..test", "app.test..", ".app.test", "app.test:x", "app.test:80:80", "app.test:123456",
      "a b", "a/b", "a,b", "a@b", "a%2eb", "*.test", "a" * 64 + ".test", "a." * 127 + "aa", "ä.test", "\u212a.test",
      "app.test\n", "[::1", "[::1].", "::1", "[]", "[::g]"],
 )  # fmt: skip
@@ -98,6 +100,9 @@ def test_path_that_layers_could_read_differently_has_no_normal_form(given: str) 
         ("dev-*.example.com", "dev-*.example.com"),
         ("*.*.example.com", "*.*.example.com"),
         ("localhost", "localhost"),
+        ("HTTPS://app.test", "app.test"),
+        ("a" * 63 + ".test", "a" * 63 + ".test"),
+        ("a." * 126 + "a", "a." * 126 + "a"),
         ("echo.localhost:8480/x", "echo.localhost/x"),
     ],
 )
@@ -131,7 +136,7 @@ def test_pattern_has_one_canonical_text(given: str, canonical: str) -> None:
         ("a..test", "letters"),
         (".test", "letters"),
         ("a" * 64 + ".test", "letters"),
-        ("a." * 127 + "aa", "253"),
+        ("a." * 125 + "aaaa", "253"),
         ("a*b*c.test", "one *"),
         ("**.test", "one *"),
         ("*", "last label"),
