@@ -31,7 +31,8 @@ def test_host_loses_case_port_and_one_trailing_dot(given: str, normal: str) -> N
 
 @pytest.mark.parametrize(
     "given",
-    ["", ".", "..", ":80", "a." * 125 + "aaaa", "app..test", "app.test..", ".app.test", "app.test:x", "app.test:80:80", "app.test:123456",
+    ["", ".", "..", ":80", "a." * 125 + "aaaa",
+     "app..test", "app.test..", ".app.test", "app.test:x", "app.test:80:80", "app.test:123456",
      "a b", "a/b", "a,b", "a@b", "a%2eb", "*.test", "a" * 64 + ".test", "a." * 127 + "aa", "ä.test", "\u212a.test",
      "app.test\n", "[::1", "[::1].", "::1", "[]", "[::g]"],
 )  # fmt: skip
