@@ -1,0 +1,34 @@
+"""`foregate edge`: run the edge alone; `foregate edge list`: which edges there are and how far each has come."""
+
+from __future__ import annotations
+
+import typer
+
+from foregate.cli.connection import connect
+from foregate.cli.output import print_json, print_table
+from foregate.cli.processes import AsJson, Parent
+
+app = typer.Typer(help="Run the edge (agent and HAProxy) alone, or list edges.", invoke_without_command=True)
+
+
+@app.callback()
+def edge(context: typer.Context, parent: Parent = None) -> None:
+    """Run the edge (agent and HAProxy) alone, or list edges."""
+    if context.invoked_subcommand is not None:
+        return
+    from foregate.services.edge import run
+    from foregate.services.process import run_process
+    from foregate.services.settings import load
+
+    run_process("edge", run, load(), parent=parent)
+
+
+@app.command("list")
+def list_edges(as_json: AsJson = False) -> None:
+    """List edges: the last change each has applied, and when it last said so."""
+    found = connect().account("GET", "/foregate/edges").result
+    if as_json:
+        print_json(found)
+        return
+    rows = [(e["name"], e["id"], e["applied_seq"], e["reported_at"], len(e["refused"]), len(e["held"])) for e in found]
+    print_table(("name", "id", "applied change", "reported", "refused", "held"), rows)

@@ -1,0 +1,56 @@
+"""`foregate events`: what the edges decided, request by request."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from foregate.cli.connection import connect
+from foregate.cli.lookup import find_application, find_token
+from foregate.cli.processes import AsJson
+from foregate.services.control_client import ControlClient
+
+app = typer.Typer(help="Events: one for each decision of an edge.", no_args_is_help=True)
+
+_ASKED_EVERY_SECONDS = 0.5
+
+
+@app.command()
+def tail(
+    token: Annotated[str | None, typer.Option(help="Only of this token: its id, client id or name.")] = None,
+    application: Annotated[str | None, typer.Option("--app", help="Only of this application.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="Only allowed, refused or answered.")] = None,
+    since: Annotated[str | None, typer.Option(help="Not before this time, such as 2026-09-25T22:26:26Z.")] = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="How many to begin with.")] = 20,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with those that come, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last events, oldest first. With --json one object a line."""
+    client = connect()
+    query: dict[str, Any] = {"outcome": outcome, "since": since, "limit": limit}
+    if token is not None:
+        query["token"] = token if token.endswith(".access") else find_token(client, token)["client_id"]
+    if application is not None:
+        query["app"] = find_application(client, application)["id"]
+    for event in _events(client, query, is_following=follow):
+        print(json.dumps(event, ensure_ascii=False) if as_json else _line(event), flush=True)
+
+
+def _events(client: ControlClient, query: dict[str, Any], *, is_following: bool) -> Iterator[dict[str, Any]]:
+    answer = client.account("GET", "/foregate/events", query=query)
+    yield from answer.result
+    while is_following:
+        time.sleep(_ASKED_EVERY_SECONDS)
+        answer = client.account("GET", "/foregate/events", query={**query, "after": answer.result_info["cursor"]})
+        yield from answer.result
+
+
+def _line(event: dict[str, Any]) -> str:
+    return (
+        f"{event['at']}  {event['outcome']:<8}  {event['reason']:<21}  {event['status']}  {event['method']} "
+        f"{event['host']}{event['path']}  {event['client_id'] or '-'}  {event['ip']}  ray {event['ray_id']}"
+    )

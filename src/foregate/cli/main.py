@@ -1,0 +1,53 @@
+"""`foregate`: the command line. Arguments become one call; what a command prints and how it exits is decided here.
+
+Commands import what they need when they run: the program starts anew for every command, and most need little.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from foregate.cli import (
+    applications,
+    changes,
+    edges,
+    events,
+    ingress,
+    keys,
+    policies,
+    processes,
+    tokens,
+)
+from foregate.cli.exits import exit_code_of
+
+app = typer.Typer(
+    name="foregate",
+    help="A self-hosted zero-trust edge for machines.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+processes.register(app)
+app.add_typer(tokens.app, name="token")
+app.add_typer(applications.app, name="app")
+app.add_typer(policies.app, name="policy")
+app.add_typer(ingress.app, name="ingress")
+app.add_typer(events.app, name="events")
+app.add_typer(edges.app, name="edge")
+app.add_typer(changes.app, name="change")
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    """Run the command in `sys.argv` and exit with its code."""
+    try:
+        app()
+    except Exception as error:
+        code = exit_code_of(error)
+        if code is None:
+            raise
+        print(f"foregate: {error}", file=sys.stderr)
+        sys.exit(code)

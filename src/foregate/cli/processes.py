@@ -1,0 +1,121 @@
+"""The commands that run Foregate here, and those that look at what runs here: up, api, worker, echo, env, status,
+doctor. (`foregate edge` is in `edges.py`, beside `foregate edge list`.)"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Annotated
+
+import typer
+
+from foregate.cli.exits import ExitCode, Failure
+from foregate.cli.output import note, print_facts, print_json, print_table
+
+Parent = Annotated[int | None, typer.Option(hidden=True, help="End when this process, our parent, dies.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_ASKED_EVERY_SECONDS = 0.1
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.command()(up)
+    app.command()(api)
+    app.command()(worker)
+    app.command(hidden=True)(echo)
+    app.command()(env)
+    app.command()(status)
+    app.command()(doctor)
+
+
+def up() -> None:
+    """Run API, worker, edge and the demo here, until Ctrl-C or SIGTERM."""
+    import asyncio
+
+    from foregate.services.board import open_board
+    from foregate.services.settings import load
+    from foregate.services.supervisor import run
+
+    if not asyncio.run(run(load(), open_board())):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def api(parent: Parent = None) -> None:
+    """Run the control API alone."""
+    from foregate.services.api import run
+    from foregate.services.process import run_process
+    from foregate.services.settings import load
+
+    run_process("api", run, load(), parent=parent)
+
+
+def worker(parent: Parent = None) -> None:
+    """Run the worker alone: it turns events into last uses, recent events and counts."""
+    from foregate.services.process import run_process
+    from foregate.services.settings import load
+    from foregate.services.worker import run
+
+    run_process("worker", run, load(), parent=parent)
+
+
+def echo(parent: Parent = None) -> None:
+    """Run the demo's origin alone."""
+    from foregate.services.echo import run
+    from foregate.services.process import run_process
+    from foregate.services.settings import load
+
+    run_process("echo", run, load(), parent=parent, is_locked=False)
+
+
+def env() -> None:
+    """Print export lines for SDKs, Terraform and clients of the edge: eval "$(foregate env)"."""
+    from foregate.services.environment import exports
+    from foregate.services.settings import load
+
+    for name, value in exports(load()).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def status(
+    wait: Annotated[float, typer.Option(min=0, help="Wait so many seconds for it to be ready.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Show what runs for this home. Exit code 0 if it is ready, 1 if not."""
+    from foregate.services.home import Home
+    from foregate.services.settings import load
+    from foregate.services.status import read_status
+
+    home = Home(load().home)
+    deadline = time.monotonic() + wait
+    found = read_status(home)
+    while not found.is_ready and time.monotonic() < deadline:
+        time.sleep(_ASKED_EVERY_SECONDS)
+        found = read_status(home)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        state = "ready" if found.is_ready else f"not ready: {found.problem}"
+        who = "-" if found.pid is None else f"{found.pid}, since {found.since}"
+        print_facts({"home": found.home, "state": state, "supervisor": who})
+        rows = [(process.name, process.state, process.pid, process.restarts) for process in found.processes]
+        print_table(("process", "state", "pid", "restarts"), rows)
+    if not found.is_ready:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Find what is wrong here: ports, programs, versions, disk, clock, rights. Exit code 1 if anything is."""
+    from foregate.services.doctor import examine
+    from foregate.services.settings import load
+
+    findings = examine(load())
+    if as_json:
+        print_json([finding.to_json() for finding in findings])
+    else:
+        print_table(("check", "verdict", "found"), [(f.check, f.verdict, f.found) for f in findings])
+    wrong = [finding for finding in findings if finding.is_wrong]
+    if wrong:
+        for finding in wrong:
+            note(f"{finding.check}: {finding.advice}")
+        raise Failure(ExitCode.FAILED, f"{len(wrong)} of {len(findings)} checks found something wrong.")
