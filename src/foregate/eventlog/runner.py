@@ -8,7 +8,7 @@ pointed at, and left in the log. `run` is for a worker process, the only one tha
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +22,11 @@ from foregate.eventlog.consumer import Chore, Job
 from foregate.eventlog.model import LogRecord
 from foregate.eventlog.sql import SqlLog
 
-# A round takes at most this much: so much work under one commit, and so much memory.
-ROUND_BYTES = 24 << 20
-ROUND_RECORDS = 2000
+# One read of the log: what a round holds in memory at a time.
+READ_BYTES = 4 << 20
+READ_RECORDS = 1000
+# A round ends here at the latest, so that what it found is seen, and a stop is heeded, within seconds.
+ROUND_READS = 12
 # How often an idle worker looks for news; one look costs about 0.1 ms.
 IDLE_SECONDS = 0.1
 # After a round that caught up: several batches under one commit, and "last seen" still well within its two seconds.
@@ -132,54 +134,48 @@ class Runner:
 
     def _take(self, group: list[Job]) -> Turn:
         progress = self._of(group[0])
-        limit = 1 if progress.is_careful else ROUND_RECORDS
-        topic, after = group[0].consumer.topic, progress.offset
-        with group[0].database.read() as connection:
-            log = SqlLog(connection)
-            start = log.bounds(topic).start
-            records = log.read(topic, max(after, start), limit=limit, max_bytes=ROUND_BYTES)
-        if not records:
+        reads = _Reads(group[0], progress.offset, is_careful=progress.is_careful)
+        portions = [_Portion(job) for job in group]
+        for records in reads:
+            for record in records:
+                for portion in portions:
+                    portion.add(record)
+        if not reads.records:
             return Turn()
-        portions = [_Portion(job, skipped=records[0].offset - after - 1) for job in group]
-        for record in records:
-            for portion in portions:
-                portion.add(record)
-        moved = [self._store(portion, records) for portion in portions]
-        is_full = len(records) == limit or sum(len(record.value) for record in records) >= ROUND_BYTES
-        return Turn(any(moved), is_full and any(moved))
+        moved = any([self._store(portion, reads) for portion in portions])
+        return Turn(moved, moved and reads.is_cut)
 
-    def _store(self, portion: _Portion, records: list[LogRecord]) -> bool:
+    def _store(self, portion: _Portion, reads: _Reads) -> bool:
         name, progress = portion.job.consumer.name, self._of(portion.job)
-        last = records[-1].offset
         try:
-            portion.store(last, to_micros(self._clock()))
+            portion.store(reads, to_micros(self._clock()))
         except Exception as error:
             self._log.exception("consumer_failed", consumer=name, offset=progress.offset, failures=progress.failures)
             # A database that is full or busy says nothing about the records.
             if not (isinstance(error, ForegateError) and error.code is ErrorCode.UNAVAILABLE):
                 progress.failures += 1
                 if progress.failures >= TRIES:
-                    progress.careful_until = max(progress.careful_until, last)
-                if progress.failures > TRIES and len(records) == 1:
-                    return self._give_up(portion, records[0], error)
+                    progress.careful_until = max(progress.careful_until, reads.offset)
+                if progress.failures > TRIES and reads.records == 1:
+                    return self._give_up(portion, reads, error)
             progress.rounds_to_wait = min(2 ** (progress.failures + 1), _LONGEST_WAIT_ROUNDS)
             return False
-        self._moved(portion, last)
+        self._moved(portion, reads)
         return True
 
-    def _give_up(self, portion: _Portion, record: LogRecord, error: Exception) -> bool:
-        portion.give_up(record, error)
-        portion.store(record.offset, to_micros(self._clock()))
-        self._moved(portion, record.offset)
+    def _give_up(self, portion: _Portion, reads: _Reads, error: Exception) -> bool:
+        portion.give_up(reads.offset, error)
+        portion.store(reads, to_micros(self._clock()))
+        self._moved(portion, reads)
         return True
 
-    def _moved(self, portion: _Portion, offset: int) -> None:
+    def _moved(self, portion: _Portion, reads: _Reads) -> None:
         name, progress = portion.job.consumer.name, self._of(portion.job)
-        for record, reason in portion.set_aside:
-            self._log.error("record_set_aside", consumer=name, offset=record.offset, reason=reason)
-        if portion.skipped:
-            self._log.error("records_skipped", consumer=name, records=portion.skipped)
-        progress.offset = offset
+        for offset, reason in portion.set_aside:
+            self._log.error("record_set_aside", consumer=name, offset=offset, reason=reason)
+        if reads.skipped:
+            self._log.error("records_skipped", consumer=name, records=reads.skipped)
+        progress.offset = reads.offset
         if not progress.is_careful:
             progress.failures = 0
 
@@ -193,13 +189,44 @@ class Runner:
         return found
 
 
+class _Reads:
+    """A round's records from `offset` on, read piece by piece. Afterwards `offset` is the last one's; `skipped` counts
+    records that had been trimmed before they were read; `is_cut` says that more may be there."""
+
+    def __init__(self, job: Job, offset: int, *, is_careful: bool) -> None:
+        self._job = job
+        self._limit, self._most = (1, 1) if is_careful else (READ_RECORDS, ROUND_READS)
+        self.offset = offset
+        self.records = 0
+        self.skipped = 0
+        self.is_cut = True
+
+    def __iter__(self) -> Iterator[list[LogRecord]]:
+        for _ in range(self._most):
+            found = self._read()
+            if not found:
+                self.is_cut = False
+                return
+            self.skipped += found[0].offset - self.offset - 1
+            self.records += len(found)
+            self.offset = found[-1].offset
+            yield found
+            if len(found) < self._limit and sum(len(record.value) for record in found) < READ_BYTES:
+                self.is_cut = False
+                return
+
+    def _read(self) -> list[LogRecord]:
+        topic = self._job.consumer.topic
+        with self._job.database.read() as connection:
+            return SqlLog(connection).read(topic, self.offset, limit=self._limit, max_bytes=READ_BYTES)
+
+
 @dataclass(slots=True)
 class _Portion:
-    """What one job makes of a round's records. `skipped`: records that were trimmed before it came to them."""
+    """What one job makes of a round's records."""
 
     job: Job
-    skipped: int
-    set_aside: list[tuple[LogRecord, str]] = field(default_factory=list)
+    set_aside: list[tuple[int, str]] = field(default_factory=list)
     gathered: Any = None
 
     def __post_init__(self) -> None:
@@ -209,21 +236,21 @@ class _Portion:
         try:
             self.job.consumer.add(self.gathered, record)
         except Exception as error:
-            self.set_aside.append((record, _why(error)))
+            self.set_aside.append((record.offset, _why(error)))
 
-    def give_up(self, record: LogRecord, error: Exception) -> None:
+    def give_up(self, offset: int, error: Exception) -> None:
         self.gathered = self.job.consumer.begin()
-        self.set_aside = [(record, _why(error))]
+        self.set_aside = [(offset, _why(error))]
 
-    def store(self, offset: int, at: int) -> None:
+    def store(self, reads: _Reads, at: int) -> None:
         consumer = self.job.consumer
         who = {"consumer": consumer.name, "topic": consumer.topic, "at": at}
         with self.job.database.write() as connection:
             consumer.store(connection, self.gathered)
-            for record, reason in self.set_aside:
-                connection.execute(_SET_ASIDE, {**who, "offset": record.offset, "reason": reason})
-            counts = {"skipped": self.skipped, "set_aside": len(self.set_aside)}
-            connection.execute(_ADVANCE, {**who, "offset": offset, **counts})
+            for offset, reason in self.set_aside:
+                connection.execute(_SET_ASIDE, {**who, "offset": offset, "reason": reason})
+            counts = {"skipped": reads.skipped, "set_aside": len(self.set_aside)}
+            connection.execute(_ADVANCE, {**who, "offset": reads.offset, **counts})
 
 
 def _why(error: Exception) -> str:

@@ -5,6 +5,7 @@ or write a token. Run by `eventlog/runner.py`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ from sqlalchemy import Connection, text
 
 from foregate.access.events.blocks import Block, block_of
 from foregate.access.events.summary import Count, Stamp, Summaries, Summary, to_micros, to_stamp
+from foregate.core.ids import CLIENT_ID
 from foregate.database.engine import Database
 from foregate.database.telemetry_schema import BLOCK_WRITER, LAST_SEEN_WRITER, ROLLUP_WRITER
 from foregate.eventlog.consumer import Job
 from foregate.eventlog.model import LOGIN_EVENTS, LogRecord
 
 # Two edges may report the same moment; the greater id wins, so that the order of batches makes no difference.
-_SEE = text(
-    "INSERT INTO last_seen (client_id, seen_at, edge_id) VALUES (:client_id, :seen_at, :edge_id) "
+_SEE = (
+    "INSERT INTO last_seen (client_id, seen_at, edge_id) VALUES (?, ?, ?) "
     "ON CONFLICT (client_id) DO UPDATE SET seen_at = excluded.seen_at, edge_id = excluded.edge_id "
     "WHERE (excluded.seen_at, excluded.edge_id) > (last_seen.seen_at, last_seen.edge_id)"
 )
@@ -52,6 +54,7 @@ _MALFORMED = text(
     'INSERT INTO malformed_lines ("offset", first_byte, size_bytes, reason, at) '
     "VALUES (:offset, :first_byte, :size_bytes, :reason, :at)"
 )
+_CLIENT_ID = re.compile(CLIENT_ID.pattern.encode())
 # Of a batch full of garbage, so many lines are pointed at; all are counted.
 _POINTERS_PER_BATCH = 20
 
@@ -82,24 +85,25 @@ class LastSeen:
     def add(self, gathered: dict[str, dict[bytes, Stamp]], record: LogRecord) -> None:
         """See `Consumer.add`. A use is never later than when its batch was taken in, whatever an edge's clock says."""
         summary = self._summaries.of(record)
-        latest = gathered.setdefault(summary.edge_id, {})
         taken_in = to_stamp(summary.at)
+        used_at = summary.used_at
+        if summary.last > taken_in:
+            used_at = [min(stamp, taken_in) for stamp in used_at]
+        latest = gathered.setdefault(summary.edge_id, {})
         get = latest.get
-        for client_id, stamp in summary.uses.items():
-            seen = min(stamp, taken_in)
-            if seen > get(client_id, b""):
-                latest[client_id] = seen
+        for client_id, stamp in zip(summary.uses, used_at, strict=True):
+            if stamp > get(client_id, b""):
+                latest[client_id] = stamp
 
     def store(self, connection: Connection, gathered: dict[str, dict[bytes, Stamp]]) -> None:
         """See `Consumer.store`."""
-        rows = [
+        for edge_id, latest in gathered.items():
             # In key order, so that neighbours in the table are written together.
-            {"client_id": client_id.decode(), "seen_at": to_micros(stamp), "edge_id": edge_id}
-            for edge_id, latest in gathered.items()
-            for client_id, stamp in sorted(latest.items())
-        ]
-        if rows:
-            connection.execute(_SEE, rows)
+            known = sorted(filter(_CLIENT_ID.fullmatch, latest))
+            if known:
+                rows = [(key.decode(), to_micros(latest[key]), edge_id) for key in known]
+                # Past SQLAlchemy's parameter handling, which would cost more than the upserts themselves.
+                connection.exec_driver_sql(_SEE, rows)
 
 
 class Rollups:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
+from typing import NamedTuple
 
 from foregate.access.events.batch import StoredBatch, read_batch
 from foregate.access.events.events import Event, MalformedLine, is_notice, parse_line, parse_reason
 from foregate.core.decision import Reason
-from foregate.core.ids import CLIENT_ID
 from foregate.eventlog.model import LogRecord
 
 # Possessive quantifiers: a line that does not fit is given up at once, never tried again in another way.
@@ -24,17 +25,16 @@ _LINE = re.compile(
     rb'"id":"([^"]*+)","pol":"[^"]*+","why":"([^"]*+)","host":"[^\n]*"\}\n',
     re.MULTILINE,
 )
+# What `split` by it gives for each line: what stands before, and the groups.
+_WIDTH = 1 + _LINE.groups
 _OWNER = re.compile(rb'([0-9a-f]{32}|)","app":"([0-9A-Za-z-]{0,64})')
 _BETWEEN = b'","app":"'
 _USES = frozenset({Reason.SERVICE_AUTH.value.encode(), Reason.BYPASS.value.encode()})
-_CLIENT_ID = re.compile(CLIENT_ID.pattern.encode())
 # Of an id, a mark keeps this many digits: 4,000 ids of a block meet a foreign one in 0.4 % of the questions.
 MARK_LENGTH = 5
 
 Stamp = bytes
 """A time as a line writes it, `1790000000.123`: ten digits until 2286, so the order of bytes is that of time."""
-Row = tuple[bytes, bytes, bytes, bytes, bytes]
-"""Of a line: number, time, account and application (as they stand there), client id, reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ class Count:
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A batch, summed up. `highest` is the highest request number, -1 without events; `first` and `last` are the
-    events' earliest and latest times, empty without events; `marks` say which ids occur (see `mark`)."""
+    events' earliest and latest times, empty without events; `uses` names a token for each of its uses, with the time
+    beside it in `used_at`; `marks` say which ids occur (see `mark`)."""
 
     offset: int
     at: int
@@ -71,7 +72,8 @@ class Summary:
     highest: int = -1
     first: Stamp = b""
     last: Stamp = b""
-    uses: dict[bytes, Stamp] = field(default_factory=dict)
+    uses: Sequence[bytes] = ()
+    used_at: Sequence[Stamp] = ()
     counts: dict[Count, int] = field(default_factory=dict)
     marks: frozenset[bytes] = frozenset()
     malformed: tuple[Malformed, ...] = ()
@@ -92,36 +94,28 @@ class Summaries:
 
 def summarise(batch: StoredBatch) -> Summary:
     """Sum up a batch. Never raises: what is no event is counted as a notice or as malformed."""
-    rows: list[Row] = _LINE.findall(batch.lines)
-    malformed: list[Malformed] = []
+    columns = _read_at_once(batch.lines)
     notices = 0
-    if len(rows) != batch.lines.count(b"\n") or not _is_regular(rows):
-        rows, notices, malformed = _read_one_by_one(batch.lines)
-    if not rows:
-        return Summary(
-            batch.offset,
-            batch.at,
-            batch.edge_id,
-            batch.worker,
-            len(batch.lines),
-            notices=notices,
-            malformed=tuple(malformed),
-        )
-    numbers, times, owners, ids, reasons = zip(*rows, strict=True)
+    malformed: list[Malformed] = []
+    if columns is None:
+        columns, notices, malformed = _read_one_by_one(batch.lines)
+    first, last = min(columns.times, default=b""), max(columns.times, default=b"")
+    uses, used_at = _uses(columns)
     return Summary(
         offset=batch.offset,
         at=batch.at,
         edge_id=batch.edge_id,
         worker=batch.worker,
         size_bytes=len(batch.lines),
-        events=len(rows),
+        events=len(columns.times),
         notices=notices,
-        highest=max(map(int, numbers)),
-        first=min(times),
-        last=max(times),
-        uses=_uses(times, ids, reasons),
-        counts=_counts(times, owners, reasons),
-        marks=_marks(ids, owners),
+        highest=max(map(int, columns.numbers), default=-1),
+        first=first,
+        last=last,
+        uses=uses,
+        used_at=used_at,
+        counts=_counts(columns, first, last),
+        marks=_marks(columns),
         malformed=tuple(malformed),
     )
 
@@ -141,53 +135,70 @@ def to_stamp(micros: int) -> Stamp:
     return b"%010d.%03d" % divmod(micros // 1000, 1000)
 
 
-def _uses(times: tuple[Stamp, ...], ids: tuple[bytes, ...], reasons: tuple[bytes, ...]) -> dict[bytes, Stamp]:
-    latest: dict[bytes, Stamp] = {}
-    get = latest.get
-    for time, client_id, reason in zip(times, ids, reasons, strict=True):
-        if time > get(client_id, b"") and reason in _USES:
-            latest[client_id] = time
-    latest.pop(b"", None)
-    return latest
+class _Columns(NamedTuple):
+    """Of each line: number, time, account and application (as they stand there), client id, reason."""
+
+    numbers: Sequence[bytes] = ()
+    times: Sequence[Stamp] = ()
+    owners: Sequence[bytes] = ()
+    client_ids: Sequence[bytes] = ()
+    reasons: Sequence[bytes] = ()
+
+    def are_regular(self) -> bool:
+        """Whether accounts, applications and reasons are of their form. Looks at each distinct one once."""
+        return all(_OWNER.fullmatch(owner) for owner in set(self.owners)) and all(
+            _is_reason(reason) for reason in set(self.reasons)
+        )
 
 
-def _counts(times: tuple[Stamp, ...], owners: tuple[bytes, ...], reasons: tuple[bytes, ...]) -> dict[Count, int]:
-    first, last = (int(time[:10]) // 60 for time in (min(times), max(times)))
-    if first == last:
-        found = {(first, *key): count for key, count in Counter(zip(owners, reasons, strict=True)).items()}
+def _read_at_once(lines: bytes) -> _Columns | None:
+    """The columns, if every line is an event of the usual shape."""
+    # A flat list: what stands between matches, then the five groups, and so on. No tuple per line is made.
+    found = _LINE.split(lines)
+    between = found[::_WIDTH]
+    # The expression lets a value run over a newline, but not if there are as many matches as lines.
+    if any(between) or len(between) - 1 != lines.count(b"\n"):
+        return None
+    columns = _Columns(*(found[group::_WIDTH] for group in range(1, _WIDTH)))
+    return columns if columns.are_regular() else None
+
+
+def _uses(columns: _Columns) -> tuple[Sequence[bytes], Sequence[Stamp]]:
+    """Client ids and times of the lines that are uses."""
+    if b"" not in columns.client_ids and _USES.issuperset(set(columns.reasons)):
+        return columns.client_ids, columns.times
+    pairs = zip(columns.client_ids, columns.reasons, strict=True)
+    chosen = [client_id != b"" and reason in _USES for client_id, reason in pairs]
+    return list(compress(columns.client_ids, chosen)), list(compress(columns.times, chosen))
+
+
+def _counts(columns: _Columns, first: Stamp, last: Stamp) -> dict[Count, int]:
+    keys: Iterable[tuple[bytes, bytes]] = zip(columns.owners, columns.reasons, strict=True)
+    if not first:
+        return {}
+    if _minute(first) == _minute(last):
+        found = {(_minute(first), *key): events for key, events in Counter(keys).items()}
     else:
-        minutes = [int(time[:10]) // 60 for time in times]
-        found = dict(Counter(zip(minutes, owners, reasons, strict=True)))
+        minutes = map(_minute, columns.times)
+        found = dict(Counter((minute, *key) for minute, key in zip(minutes, keys, strict=True)))
     counts: dict[Count, int] = {}
-    for (minute, owner, reason), count in found.items():
+    for (minute, owner, reason), events in found.items():
         account_id, _, app_id = owner.partition(_BETWEEN)
         key = Count(minute, account_id.decode(), app_id.decode(), parse_reason(reason.decode()))
-        counts[key] = counts.get(key, 0) + count
+        counts[key] = counts.get(key, 0) + events
     return counts
 
 
-def _marks(ids: tuple[bytes, ...], owners: tuple[bytes, ...]) -> frozenset[bytes]:
-    found = {client_id[:MARK_LENGTH] for client_id in ids}
-    for owner in set(owners):
+def _minute(stamp: Stamp) -> int:
+    return int(stamp[:10]) // 60
+
+
+def _marks(columns: _Columns) -> frozenset[bytes]:
+    found = {client_id[:MARK_LENGTH] for client_id in columns.client_ids}
+    for owner in set(columns.owners):
         account_id, _, app_id = owner.partition(_BETWEEN)
         found |= {account_id[:MARK_LENGTH], app_id[:MARK_LENGTH]}
     return frozenset(found - {b""})
-
-
-def _is_regular(rows: list[Row]) -> bool:
-    """Whether every row is an event as `parse_line` would have it. Looks at each distinct value once.
-
-    The expression lets a value run over a newline, but not if there are as many matches as lines; so what is left to
-    look at is the form of the values.
-    """
-    if not rows:
-        return True
-    _, _, owners, ids, reasons = (set(column) for column in zip(*rows, strict=True))
-    return (
-        all(_OWNER.fullmatch(owner) for owner in owners)
-        and all(_CLIENT_ID.fullmatch(client_id) for client_id in ids if client_id)
-        and all(_is_reason(reason) for reason in reasons)
-    )
 
 
 def _is_reason(text: bytes) -> bool:
@@ -198,8 +209,8 @@ def _is_reason(text: bytes) -> bool:
     return True
 
 
-def _read_one_by_one(lines: bytes) -> tuple[list[Row], int, list[Malformed]]:
-    rows: list[Row] = []
+def _read_one_by_one(lines: bytes) -> tuple[_Columns, int, list[Malformed]]:
+    rows: list[tuple[bytes, ...]] = []
     malformed: list[Malformed] = []
     notices = 0
     for first_byte, line in _each(lines):
@@ -207,14 +218,14 @@ def _read_one_by_one(lines: bytes) -> tuple[list[Row], int, list[Malformed]]:
             notices += 1
             continue
         found = _LINE.fullmatch(line)
-        if found is not None and b"\n" not in line[:-1] and _is_regular([_row(found)]):
-            rows.append(_row(found))
+        if found is not None and _Columns(*zip(found.groups(), strict=True)).are_regular():
+            rows.append(found.groups())
             continue
         try:
             rows.append(_to_row(parse_line(line)))
         except MalformedLine as error:
             malformed.append(Malformed(first_byte, len(line), str(error)))
-    return rows, notices, malformed
+    return _Columns(*zip(*rows, strict=True)), notices, malformed
 
 
 def _each(lines: bytes) -> Iterator[tuple[int, bytes]]:
@@ -225,16 +236,10 @@ def _each(lines: bytes) -> Iterator[tuple[int, bytes]]:
         start = end
 
 
-def _row(found: re.Match[bytes]) -> Row:
-    number, time, owner, client_id, reason = found.groups()
-    return number, time, owner, client_id, reason
-
-
-def _to_row(event: Event) -> Row:
+def _to_row(event: Event) -> tuple[bytes, ...]:
     """An event that was parsed as JSON, as if its line had been of the usual shape. Raises MalformedLine."""
     owner = event.account_id.encode() + _BETWEEN + event.app_id.encode()
-    client_id = event.client_id.encode()
-    row = (b"%d" % event.number, to_stamp(event.at), owner, client_id, event.reason.value.encode())
-    if event.number < 0 or not _is_regular([row]):
-        raise MalformedLine("an id is malformed")
-    return row
+    if event.number < 0 or not _OWNER.fullmatch(owner):
+        raise MalformedLine("a number or an id is malformed")
+    number, reason = b"%d" % event.number, event.reason.value.encode()
+    return number, to_stamp(event.at), owner, event.client_id.encode(), reason
