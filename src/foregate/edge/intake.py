@@ -85,6 +85,10 @@ class Intake:
         # from where it broke off.
         self._cursor_stays = self._state.number("cursor") > 0
 
+    def abandon_snapshot(self) -> None:
+        """The connection that a snapshot came on is gone: what comes on the next one is not part of it."""
+        self._in_snapshot = False
+
     def end_snapshot(self, seq: int, records: int | None) -> Taken:
         """Drop what the whole snapshot up to `seq` did not hold, unless `judge_snapshot` holds that back.
 
