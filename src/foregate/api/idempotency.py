@@ -8,7 +8,6 @@ program included. Why so, and what it cannot do: docs/decisions/0004-retries-do-
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from foregate.api.envelope import Answer, encode_answer
 from foregate.api.operations import Call
 from foregate.core.clock import to_micros
 from foregate.core.errors import invalid
-from foregate.core.masterkey import derive
 from foregate.database.records_schema import replayable_answers
 
 # The SDKs give up after 2 to 10 retries, within four minutes and their own timeouts of 60 s.
@@ -71,11 +69,16 @@ def purge(connection: Connection, now: datetime) -> int:
 
 
 def _caller(call: Call[Any, Any]) -> _Caller:
-    root, retry = call.retry.bearer.reveal().encode(), call.retry
-    key = derive(root, "replay fingerprint")
-    request = hmac.digest(key, b"\0".join((retry.method.encode(), retry.path.encode(), retry.body)), hashlib.sha256)
-    chosen = request if retry.key is None else hmac.digest(key, b"key\0" + retry.key.encode(), hashlib.sha256)
-    return _Caller(chosen, request, derive(root, "replay seal"))
+    retry = call.retry
+    # Keyed BLAKE2b is a pseudo-random function like HKDF-SHA256 on a key this strong, at a tenth of the time.
+    bearer = hashlib.sha256(retry.bearer.reveal().encode()).digest()
+    request = _derive(bearer, b"request", b"\0".join((retry.method.encode(), retry.path.encode(), retry.body)))
+    chosen = request if retry.key is None else _derive(bearer, b"chosen key", retry.key.encode())
+    return _Caller(chosen, request, _derive(bearer, b"seal", b""))
+
+
+def _derive(bearer: bytes, purpose: bytes, content: bytes) -> bytes:
+    return hashlib.blake2b(content, key=bearer, person=purpose, digest_size=32).digest()
 
 
 def _find(connection: Connection, caller: _Caller, now: datetime, *, is_keyed: bool) -> Answer | None:

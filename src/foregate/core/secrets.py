@@ -19,6 +19,8 @@ SERVICE_TOKEN_PREFIX = "cfast_"
 API_TOKEN_PREFIX = "cfat_"
 EDGE_KEY_PREFIX = "fgek_"
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_SYMBOL_OF_BYTE = bytes(ord(_ALPHABET[byte % 62]) for byte in range(256))
+_REJECTED_BYTES = bytes(range(248, 256))
 _BODY_LENGTH = 40  # 40 of 62 symbols are 238 bits
 _FORM = re.compile(r"([a-z]{2,6}_)([0-9A-Za-z]{40})([0-9a-f]{8})")
 DIGEST_BYTES = 32
@@ -60,7 +62,7 @@ def new_secret(prefix: str) -> Secret:
     Cloudflare publishes the length of the `cfast_` checksum, not its algorithm; CRC-32 as in GitHub's and
     NetBird's tokens finds typing errors and lets scanners tell a real secret from a look-alike.
     """
-    body = "".join(secrets.choice(_ALPHABET) for _ in range(_BODY_LENGTH))
+    body = _random_body()
     return Secret(f"{prefix}{body}{_checksum(prefix + body)}")
 
 
@@ -80,6 +82,15 @@ def digest_secret(secret: Secret, pepper: bytes, pepper_version: int) -> Digest:
 def digests_match(left: Digest, right: Digest) -> bool:
     """Constant-time equality."""
     return left.pepper_version == right.pepper_version and hmac.compare_digest(left.value, right.value)
+
+
+def _random_body() -> str:
+    # Bytes from 248 on are thrown away, or the first symbols would come up more often (62 * 4 = 248). One call to the
+    # system for all bytes: `secrets.choice` makes one for each symbol, 25 us and more instead of 1.
+    symbols = b""
+    while len(symbols) < _BODY_LENGTH:
+        symbols += secrets.token_bytes(64).translate(_SYMBOL_OF_BYTE, _REJECTED_BYTES)
+    return symbols[:_BODY_LENGTH].decode()
 
 
 def _checksum(text: str) -> str:

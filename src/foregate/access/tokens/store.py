@@ -25,11 +25,15 @@ from foregate.core.clock import from_micros, to_micros
 from foregate.core.secrets import Digest
 from foregate.database.records_schema import rule_references, secret_versions, service_tokens
 
+# Built once: SQLAlchemy takes half as long to run a statement that it has seen before as the same object.
+_INSERT_TOKEN = insert(service_tokens).inline()
+_INSERT_SECRET_VERSION = insert(secret_versions).inline()
+
 
 def insert_token(connection: Connection, token: ServiceToken) -> None:
     """A new token, without a secret."""
     connection.execute(
-        insert(service_tokens),
+        _INSERT_TOKEN,
         {
             "id": token.id,
             "account_id": token.account_id,
@@ -51,7 +55,7 @@ def insert_token(connection: Connection, token: ServiceToken) -> None:
 def insert_secret_version(connection: Connection, token_id: str, version: int, digest: Digest, now: datetime) -> None:
     """The digest of a new secret. IntegrityError where this version exists: it is never replaced."""
     connection.execute(
-        insert(secret_versions),
+        _INSERT_SECRET_VERSION,
         {
             "token_id": token_id,
             "version": version,
