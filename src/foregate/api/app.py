@@ -44,6 +44,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from foregate.api.auth import Authenticator
 from foregate.api.dispatch import Dispatcher, Index
@@ -67,7 +68,7 @@ def create_app(
 
     ValueError where two operations claim the same method and path.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, redirect_slashes=False)
+    app = _Application(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, redirect_slashes=False)
     document = describe(products, version("foregate"))
     index = Index(operation for product in products for operation in product)
 
@@ -80,8 +81,22 @@ def create_app(
     app.add_exception_handler(ForegateError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_error)
-    app.add_middleware(Dispatcher, index=index, authenticator=authenticator, clock=clock)
+    app.dispatch = Dispatcher(app.fall_through, index, authenticator, clock)
     return app
+
+
+class _Application(FastAPI):
+    """FastAPI with the dispatcher before everything else of it."""
+
+    dispatch: Dispatcher
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the lifespan."""
+        await self.dispatch(scope, receive, send)
+
+    async def fall_through(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What is no operation."""
+        await super().__call__(scope, receive, send)
 
 
 async def _answer_error(_request: Request, error: Exception) -> Response:

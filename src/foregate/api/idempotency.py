@@ -23,6 +23,7 @@ from foregate.api.envelope import Answer, encode_answer
 from foregate.api.operations import Call
 from foregate.core.clock import to_micros
 from foregate.core.errors import invalid
+from foregate.database.prepared import Prepared
 from foregate.database.records_schema import replayable_answers
 
 # The SDKs give up after 2 to 10 retries, within four minutes and their own timeouts of 60 s.
@@ -106,12 +107,14 @@ def _find(connection: Connection, caller: _Caller, now: datetime, *, is_keyed: b
 
 
 # The answer of a second first try takes the place of the first one's; the count says that it may be either's.
-_UPSERT = text(
-    "INSERT INTO replayable_answers (fingerprint, first_tries, status, sealed, expires_at)"
-    " VALUES (:fingerprint, 1, :status, :sealed, :expires_at)"
-    " ON CONFLICT (fingerprint) DO UPDATE SET status = excluded.status, sealed = excluded.sealed,"
-    " first_tries = CASE WHEN replayable_answers.expires_at <= :now THEN 1"
-    " ELSE replayable_answers.first_tries + 1 END, expires_at = excluded.expires_at"
+_UPSERT = Prepared(
+    text(
+        "INSERT INTO replayable_answers (fingerprint, first_tries, status, sealed, expires_at)"
+        " VALUES (:fingerprint, 1, :status, :sealed, :expires_at)"
+        " ON CONFLICT (fingerprint) DO UPDATE SET status = excluded.status, sealed = excluded.sealed,"
+        " first_tries = CASE WHEN replayable_answers.expires_at <= :now THEN 1"
+        " ELSE replayable_answers.first_tries + 1 END, expires_at = excluded.expires_at"
+    )
 )
 
 
@@ -121,8 +124,8 @@ def _keep(connection: Connection, caller: _Caller, answer: Answer, at: datetime)
     nonce = secrets.token_bytes(_NONCE_BYTES)
     sealed = nonce + AESGCM(caller.sealing_key).encrypt(nonce, plain, caller.fingerprint)
     now = to_micros(at)
-    connection.execute(
-        _UPSERT,
+    _UPSERT.run(
+        connection,
         {
             "fingerprint": caller.fingerprint,
             "status": answer.status or 0,

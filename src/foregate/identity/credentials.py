@@ -24,7 +24,7 @@ class Credentials:
 
     def __init__(self, database: AsyncDatabase, master_key: MasterKey) -> None:
         self._database = database
-        self._master_key = master_key
+        self._key = master_key.api_token_key()
         self._principals: dict[bytes, Principal] = {}
         self._accounts: set[str] = set()
         self._edges: dict[str, bytes] = {}
@@ -33,7 +33,7 @@ class Credentials:
         """The principal of an API token, whatever its status; None for one that does not exist."""
         if not bearer.reveal().startswith(API_TOKEN_PREFIX):
             return None
-        digest = digest_key(self._master_key, bearer).value
+        digest = digest_key(self._key, bearer).value
         known = self._principals.get(digest)
         if known is not None:
             return known
@@ -59,7 +59,7 @@ class Credentials:
         edge_id, _, key = pair.strip().partition(":")
         if scheme.lower() != "edge" or not key.startswith(EDGE_KEY_PREFIX) or not key.isascii():
             return None
-        digest = digest_key(self._master_key, Secret(key)).value
+        digest = digest_key(self._key, Secret(key)).value
         known = self._edges.get(edge_id)
         if known is None:
             known = await self._database.read(lambda connection: store.find_edge_digest(connection, edge_id))

@@ -70,7 +70,7 @@ def create_api_token(
         expires_at=expires_at,
     )
     secret = new_secret(API_TOKEN_PREFIX)
-    store.insert_api_token(connection, principal, digest_key(master_key, secret), now)
+    store.insert_api_token(connection, principal, digest_key(master_key.api_token_key(), secret), now)
     store.insert_audit(connection, Change(actor, "create", "api_token", principal.token_id, account_id or ""), now)
     return principal, secret
 
@@ -81,7 +81,7 @@ def create_edge(
     """A new edge and its key."""
     edge = Edge(new_uuid(), name, now, None)
     key = new_secret(EDGE_KEY_PREFIX)
-    store.insert_edge(connection, edge, digest_key(master_key, key))
+    store.insert_edge(connection, edge, digest_key(master_key.api_token_key(), key))
     store.insert_audit(connection, Change(actor, "create", "edge", edge.id, ""), now)
     return edge, key
 
@@ -100,9 +100,9 @@ def update_account(
     return changed
 
 
-def digest_key(master_key: MasterKey, secret: Secret) -> Digest:
-    """The digest under which an API token or an edge key is stored and found."""
-    return digest_secret(secret, master_key.api_token_key(), _KEY_VERSION)
+def digest_key(key: bytes, secret: Secret) -> Digest:
+    """The digest under which an API token or an edge key is stored and found. `key`: `MasterKey.api_token_key()`."""
+    return digest_secret(secret, key, _KEY_VERSION)
 
 
 def snapshot(account: Account) -> dict[str, object]:

@@ -10,7 +10,6 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from foregate.access.tokens.model import LastSeenReport, ServiceToken
-from foregate.core.clock import format_time
 from foregate.core.secrets import Secret
 
 
@@ -112,5 +111,4 @@ def present_issued(issued: IssuedToken, report: LastSeenReport) -> dict[str, Any
 
 def snapshot(token: ServiceToken) -> dict[str, Any]:
     """A token for the history."""
-    view = token_view(token)
-    return {name: format_time(value) if isinstance(value, datetime) else value for name, value in view.items()}
+    return {**token_view(token)}
