@@ -1,7 +1,7 @@
 """Spool files on the edge's disk: one per HAProxy worker, appended by HAProxy, read here from the acknowledged byte.
 
-A worker's file is complete once the worker is gone. Who still writes is told by a lock on the open file description
-that the worker inherits with its descriptor 3, so it survives the agent and cannot be mistaken as a process id can.
+A worker's file is complete once the worker is gone. Whether one still writes is told by a lock on the open file
+description that it inherits as descriptor 3: that survives the agent, and cannot be mistaken as a process id can.
 Acknowledged bytes are punched out of the file; its offsets stay what they were. Blocking calls; no network.
 """
 
@@ -45,7 +45,7 @@ class SpoolFile:
     def __init__(self, folder: Path, worker: str) -> None:
         """Opens the file for reading. FileNotFoundError if it is gone."""
         self.worker = worker
-        self.path = folder / f"{worker}{_SUFFIX}"
+        self.path = spool_path(folder, worker)
         self._ack_path = folder / f"{worker}{_ACK_SUFFIX}"
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         self.acknowledged = self._read_ack()
@@ -156,10 +156,15 @@ class SpoolFile:
             return 0
 
 
-def open_for_worker(folder: Path, worker: str) -> int:
-    """A descriptor for a new worker to append its events to; it holds the lock that says that the worker lives.
+def spool_path(folder: Path, worker: str) -> Path:
+    """Where a worker's events go."""
+    return folder / f"{worker}{_SUFFIX}"
 
-    Hand it to the worker and close it here. FileExistsError if the worker's name was used before.
+
+def open_for_worker(folder: Path, worker: str) -> int:
+    """A descriptor of a new worker's file, with the shared lock that says that a writer lives.
+
+    Close it once the worker has opened and locked the file by itself. FileExistsError if the name was used before.
     """
     if not _NAME.fullmatch(worker):
         raise ValueError(f"not a worker's name: {worker!r}")
@@ -168,8 +173,8 @@ def open_for_worker(folder: Path, worker: str) -> int:
     descriptor = os.open(beside, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         # Locked before it has its name: whoever finds it must not take it for a dead worker's.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.link(beside, folder / f"{worker}{_SUFFIX}")
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        os.link(beside, spool_path(folder, worker))
     except BaseException:
         os.close(descriptor)
         raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -237,6 +238,9 @@ class Workers:
         opened: list[int] = []
         try:
             opened.append(os.open(spool, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            # Inherited with the descriptor: the spool file is locked as long as any process may append to it, which
+            # is how `edge/spool.py` knows that a worker is gone and its file complete.
+            fcntl.flock(opened[0], fcntl.LOCK_SH)
             opened.append(_secrets_file(launch.peppers, launch.generation))
             opened.append(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
             opened.append(os.open(os.devnull, os.O_RDONLY))
