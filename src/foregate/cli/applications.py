@@ -22,6 +22,7 @@ _APPS = "/access/apps"
 
 @app.command()
 def create(
+    *,
     name: Annotated[str, typer.Argument(help="A name for people.")],
     domain: Annotated[list[str], typer.Argument(help="Hosts and paths: api.example.com, *.example.com/admin.")],
     allow: Annotated[list[str] | None, typer.Option(help="Let this token in; may be repeated.")] = None,

@@ -21,6 +21,7 @@ _ASKED_EVERY_SECONDS = 0.5
 
 @app.command()
 def tail(
+    *,
     token: Annotated[str | None, typer.Option(help="Only of this token: its id, client id or name.")] = None,
     application: Annotated[str | None, typer.Option("--app", help="Only of this application.")] = None,
     outcome: Annotated[str | None, typer.Option(help="Only allowed, refused or answered.")] = None,

@@ -30,6 +30,7 @@ Rule = dict[str, Any]
 
 @app.command("set")
 def set_rule(
+    *,
     host: Host,
     service: Annotated[str, typer.Argument(help="http://HOST:PORT, https://HOST:PORT or unix:/PATH.")],
     path: Path = None,

@@ -27,23 +27,30 @@ def find_token(client: ControlClient, text: str) -> Item:
     """A service token by id, client id or name."""
     query = {} if text.endswith(".access") else {"name": text}
     return _find(
-        client, "/access/service_tokens", "token", text, query, lambda token: (token["name"], token["client_id"])
+        client,
+        "/access/service_tokens",
+        "token",
+        text,
+        query=query,
+        names_of=lambda token: (token["name"], token["client_id"]),
     )
 
 
 def find_application(client: ControlClient, text: str) -> Item:
     """An application by id, name or domain."""
-    return _find(client, "/access/apps", "application", text, {}, lambda app: (app["name"], app.get("domain")))
+    return _find(
+        client, "/access/apps", "application", text, query={}, names_of=lambda app: (app["name"], app.get("domain"))
+    )
 
 
 def find_policy(client: ControlClient, text: str) -> Item:
     """A reusable policy by id or name."""
-    return _find(client, "/access/policies", "policy", text, {}, lambda policy: (policy["name"],))
+    return _find(client, "/access/policies", "policy", text, query={}, names_of=lambda policy: (policy["name"],))
 
 
 def find_group(client: ControlClient, text: str) -> Item:
     """An access group by id or name."""
-    return _find(client, "/access/groups", "group", text, {}, lambda group: (group["name"],))
+    return _find(client, "/access/groups", "group", text, query={}, names_of=lambda group: (group["name"],))
 
 
 def _find(
@@ -51,6 +58,7 @@ def _find(
     path: str,
     noun: str,
     text: str,
+    *,
     query: dict[str, Any],
     names_of: Callable[[Item], tuple[Any, ...]],
 ) -> Item:

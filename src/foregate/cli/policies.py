@@ -24,6 +24,7 @@ _POLICIES = "/access/policies"
 
 @app.command()
 def create(
+    *,
     name: Annotated[str, typer.Argument(help="A name for people.")],
     include: Annotated[list[str], typer.Option(help=f"Any of these must hold: {HELP}.")],
     decision: Annotated[str, typer.Option(help="non_identity (Service Auth), bypass or deny.")] = "non_identity",

@@ -76,17 +76,18 @@ class _Supervisor:
         keeping = [asyncio.create_task(child.run()) for child in self._children]
         watching = asyncio.create_task(self._watch())
         told = asyncio.create_task(self._told.wait())
-        await asyncio.wait({told, watching, *keeping}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({told, watching, *keeping}, return_when=asyncio.FIRST_COMPLETED)
+        failures = [error for task in done if (error := task.exception()) is not None]
+        for failure in failures:
+            self._board.warn(f"foregate: {failure}")
         watching.cancel()
         told.cancel()
         self._board.say("foregate: ending; a second Ctrl-C ends at once")
         ended = await self._end()
-        outcomes = await asyncio.gather(watching, *keeping, return_exceptions=True)
-        failures = [found for found in outcomes if isinstance(found, Exception)]
+        await asyncio.gather(watching, told, *keeping, return_exceptions=True)
         for failure in failures:
-            if not isinstance(failure, GaveUp | ForegateError):
+            if not isinstance(failure, GaveUp):
                 raise failure
-            self._board.warn(f"foregate: {failure}")
         self._board.say("foregate: ended")
         return ended and not failures
 

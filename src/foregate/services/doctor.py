@@ -1,0 +1,166 @@
+"""`foregate doctor`: looks at this machine and this home, says what is wrong and what to do about it. Changes nothing,
+and needs nothing to be running."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foregate.core.errors import ForegateError
+from foregate.core.masterkey import load as load_master_key
+from foregate.services.clock_state import is_synchronised
+from foregate.services.home import Home
+from foregate.services.ports import find_port_holder, is_free
+from foregate.services.settings import PREFIX, Settings
+from foregate.services.status import read_status
+
+_OLDEST_PYTHON = (3, 11)
+# The oldest SQLite with all that the databases use: RETURNING, STRICT, WITHOUT ROWID with upserts.
+_OLDEST_SQLITE = (3, 37, 0)
+# The spool and the kept events may each grow to their bound, 1 GiB by default.
+_LEAST_DISK_BYTES = 2 << 30
+_EARLIEST_CLOCK = 1_760_000_000  # October 2025: a clock before that was never set
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. `advice` is empty where nothing is to be done."""
+
+    check: str
+    found: str
+    advice: str = ""
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something is to be done."""
+        return bool(self.advice)
+
+    @property
+    def verdict(self) -> str:
+        """In a word."""
+        return "wrong" if self.is_wrong else "good"
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {"check": self.check, "good": not self.is_wrong, "found": self.found, "advice": self.advice}
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """All checks, in an order in which a person would mend what is wrong."""
+    home = Home(settings.home)
+    return [
+        _python(),
+        _sqlite(),
+        _haproxy(settings),
+        _clock(home),
+        _home_folder(home),
+        _disk(home),
+        _master_key(home),
+        *_private_files(home),
+        *_ports(settings, home),
+        _running(home),
+    ]
+
+
+def _python() -> Finding:
+    found = ".".join(str(part) for part in sys.version_info[:3])
+    advice = "" if sys.version_info >= _OLDEST_PYTHON else "install Python 3.11 or newer"
+    return Finding("Python", found, advice)
+
+
+def _sqlite() -> Finding:
+    is_old = sqlite3.sqlite_version_info < _OLDEST_SQLITE
+    return Finding("SQLite", sqlite3.sqlite_version, "use a Python with SQLite 3.37 or newer" if is_old else "")
+
+
+def _clock(home: Home) -> Finding:
+    now = time.time()
+    if now < _EARLIEST_CLOCK:
+        return Finding("clock", time.strftime("%Y-%m-%d", time.gmtime(now)), "set the clock: tokens expire by it")
+    if home.facts.exists() and home.facts.stat().st_mtime > now + 60:
+        return Finding("clock", "before this home was made", "set the clock: tokens expire by it")
+    return Finding("clock", "synchronised" if is_synchronised() else "plausible; the kernel knows no time server")
+
+
+def _home_folder(home: Home) -> Finding:
+    if not home.root.exists():
+        return Finding("home", f"{home.root}, not made yet")
+    mode = stat.S_IMODE(home.root.stat().st_mode)
+    if mode & 0o077:
+        return Finding("home", f"{home.root}, open to others ({mode:o})", f"run: chmod 700 {home.root}")
+    return Finding("home", str(home.root))
+
+
+def _disk(home: Home) -> Finding:
+    place = next(path for path in (home.root, *home.root.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    advice = "" if free >= _LEAST_DISK_BYTES else f"free some space for {place}: at least 2 GiB are needed"
+    return Finding("disk", f"{free / (1 << 30):.1f} GiB free", advice)
+
+
+def _master_key(home: Home) -> Finding:
+    if not home.master_key.exists():
+        if home.records_db.exists():
+            return Finding("master key", "missing", f"put the saved copy back as {home.master_key}")
+        return Finding("master key", "not made yet")
+    try:
+        load_master_key(home.master_key)
+    except ForegateError as error:
+        return Finding("master key", "unusable", error.message)
+    return Finding("master key", "whole, and for this user's eyes alone")
+
+
+def _private_files(home: Home) -> Iterator[Finding]:
+    """Every file of the home is for its owner alone; the worst that can be found is told."""
+    if not home.root.exists():
+        return
+    shown = [path for path in _files(home) if path.lstat().st_mode & 0o077 and not path.is_symlink()]
+    if shown:
+        names = ", ".join(str(path.relative_to(home.root)) for path in shown[:3])
+        yield Finding("file rights", f"{len(shown)} files open to others: {names}", f"run: chmod -R go= {home.root}")
+    else:
+        yield Finding("file rights", "0600 throughout")
+
+
+def _files(home: Home) -> Iterator[Path]:
+    # What lies in edge/ is partly for HAProxy's own user; the agent sets those rights.
+    for path in home.root.rglob("*"):
+        if path.is_file() and home.edge not in path.parents:
+            yield path
+    yield from (path for path in (home.edge_key,) if path.exists())
+
+
+def _ports(settings: Settings, home: Home) -> Iterator[Finding]:
+    wanted = (
+        ("API_PORT", settings.api_host, settings.api_port),
+        ("HTTP_PORT", settings.bind, settings.http_port),
+        ("HTTPS_PORT", settings.bind, settings.https_port),
+    )
+    ours = {process.pid for process in read_status(home).processes if process.pid}
+    for name, host, port in wanted:
+        check = f"port {port}"
+        if is_free(host, port):
+            yield Finding(check, "free")
+            continue
+        holder = find_port_holder(port)
+        if holder is not None and (holder.pid in ours or str(home.edge) in holder.command):
+            yield Finding(check, f"in use by this Foregate ({holder.name}, process {holder.pid})")
+        else:
+            who = f"process {holder.pid} ({holder.name})" if holder else "another program"
+            yield Finding(check, f"taken by {who}", f"free it, or set {PREFIX}{name} to another port")
+
+
+def _running(home: Home) -> Finding:
+    status = read_status(home)
+    if status.pid is None:
+        return Finding("foregate up", "not running")
+    if status.is_ready:
+        return Finding("foregate up", f"ready, process {status.pid}")
+    return Finding("foregate up", f"process {status.pid}, not ready", f"{status.problem}; see {home.logs}")

@@ -1,0 +1,32 @@
+"""The worker: makes last uses, recent events and counts out of the log, and drops what is too old. It can write only
+what it makes: each consumer has a connection of its own rights, and none can read a token."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from foregate.access.events.consumers import event_jobs
+from foregate.core.clock import utc_now
+from foregate.database.migrate import upgrade
+from foregate.eventlog.runner import run as run_consumers
+from foregate.services.home import open_home
+from foregate.services.settings import Settings
+
+
+async def run(settings: Settings, told: asyncio.Event) -> None:
+    """Run the consumers until told to end; the round that is under way is finished."""
+    home = open_home(settings.home)
+    await asyncio.to_thread(upgrade, home.telemetry_db, "telemetry")
+    stop = threading.Event()
+    jobs = event_jobs(home.telemetry_db)
+    running = asyncio.create_task(asyncio.to_thread(run_consumers, jobs, [], stop, utc_now))
+    ending = asyncio.create_task(told.wait())
+    await asyncio.wait({running, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    stop.set()
+    try:
+        await running
+    finally:
+        for job in jobs:
+            job.database.close()
