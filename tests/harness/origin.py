@@ -53,6 +53,7 @@ class Origin:
     count: int = 0
     received: list[Received] = field(default_factory=list)
     rays: Counter[str] = field(default_factory=Counter)
+    connections: set[Any] = field(default_factory=set, repr=False)
 
     def take(self, request: Received) -> None:
         """Called for every request that arrives."""
@@ -67,20 +68,28 @@ class Origin:
 
 
 @contextmanager
-def running_origin(*, tls: ssl.SSLContext | None = None, unix: Path | None = None) -> Iterator[Origin]:
-    """An origin on a free loopback port, or on a unix socket."""
+def running_origin(*, tls: ssl.SSLContext | None = None, unix: Path | None = None, port: int = 0) -> Iterator[Origin]:
+    """An origin on a loopback port, free if none is named, or on a unix socket."""
     origin = Origin(service="")
     loop = asyncio.new_event_loop()
     ready = threading.Event()
+    servers: list[asyncio.Server] = []
+
+    def stop() -> None:
+        servers[0].close()
+        for transport in list(origin.connections):
+            transport.abort()
+        loop.call_soon(loop.stop)
 
     async def serve() -> None:
         if unix is not None:
             server = await loop.create_unix_server(lambda: _Exchange(origin), str(unix))
             origin.service = f"unix:{unix}"
         else:
-            server = await loop.create_server(lambda: _Exchange(origin), "127.0.0.1", 0, ssl=tls, backlog=1024)
-            port = server.sockets[0].getsockname()[1]
-            origin.service = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+            server = await loop.create_server(lambda: _Exchange(origin), "127.0.0.1", port, ssl=tls, backlog=1024)
+            bound = server.sockets[0].getsockname()[1]
+            origin.service = f"{'https' if tls else 'http'}://127.0.0.1:{bound}"
+        servers.append(server)
         ready.set()
 
     def run() -> None:
@@ -94,8 +103,9 @@ def running_origin(*, tls: ssl.SSLContext | None = None, unix: Path | None = Non
     try:
         yield origin
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(stop)
         thread.join(5)
+        loop.close()
 
 
 class _Exchange(asyncio.Protocol):
@@ -109,6 +119,10 @@ class _Exchange(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._origin.connections.add(transport)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._origin.connections.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         if self._is_websocket:
