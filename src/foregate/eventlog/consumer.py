@@ -26,9 +26,13 @@ class Consumer(Protocol):
         gathering as it was."""
         ...
 
-    def store(self, connection: Connection, gathered: Any) -> None:
-        """Write the gathering, in the transaction that moves the offset. An error undoes that transaction, and the
-        same records come again."""
+    def finish(self, gathered: Any) -> Any:
+        """What there is to store, made before the transaction begins, which holds up other writers."""
+        ...
+
+    def store(self, connection: Connection, finished: Any) -> None:
+        """Write it, in the transaction that moves the offset. An error undoes that transaction, and the same records
+        come again."""
         ...
 
 

@@ -245,8 +245,9 @@ class _Portion:
     def store(self, reads: _Reads, at: int) -> None:
         consumer = self.job.consumer
         who = {"consumer": consumer.name, "topic": consumer.topic, "at": at}
+        finished = consumer.finish(self.gathered)
         with self.job.database.write() as connection:
-            consumer.store(connection, self.gathered)
+            consumer.store(connection, finished)
             for offset, reason in self.set_aside:
                 connection.execute(_SET_ASIDE, {**who, "offset": offset, "reason": reason})
             counts = {"skipped": reads.skipped, "set_aside": len(self.set_aside)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import orjson
@@ -98,6 +99,15 @@ def read_batch(record: LogRecord) -> StoredBatch:
         return StoredBatch(record.offset, record.at, about["edge"], about["worker"], about["start"], lines)
     except (orjson.JSONDecodeError, KeyError, TypeError, OverflowError, zlib.error) as error:
         raise UnreadableBatch(f"the batch cannot be read: {type(error).__name__}") from error
+
+
+def each_line(lines: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each line with its newline, and its first byte's place."""
+    start = 0
+    while start < len(lines):
+        end = lines.find(b"\n", start) + 1 or len(lines)
+        yield start, lines[start:end]
+        start = end
 
 
 def _unpack(body: bytes) -> bytes:

@@ -5,10 +5,11 @@ A block grows until it is worth opening by itself; small batches of a quiet hour
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from foregate.access.events.summary import MARK_LENGTH, Summary, mark, to_micros
+from foregate.access.events.summary import Summary, mark, to_micros
 from foregate.core.decision import Reason
 
 MOST_EVENTS = 4096
@@ -55,24 +56,27 @@ class Block:
             _join({*_split(self.filter), *_split(other.filter)}),
         )
 
-    def may_hold(self, identifier: str) -> bool:
-        """Whether an event with this client, application or account id may be in the block. Never a false no."""
-        return b"," + mark(identifier) in self.filter if len(identifier) >= MARK_LENGTH else True
-
-    def has_any(self, reasons: frozenset[Reason]) -> bool:
-        """Whether an event with one of these reasons is in the block."""
-        return any(self.reasons & _BITS[reason] for reason in reasons)
-
     def to_row(self) -> dict[str, Any]:
         """The row of `event_blocks`."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+def may_hold(filter_: bytes, identifier: str) -> bool:
+    """Whether a block with this filter may hold an event with this client, application or account id. Never a false
+    no."""
+    return b"," + mark(identifier) in filter_
+
+
+def bits_of(reasons: Iterable[Reason]) -> int:
+    """The bits of `Block.reasons` for these reasons."""
+    bits = 0
+    for reason in reasons:
+        bits |= _BITS[reason]
+    return bits
+
+
 def block_of(summary: Summary) -> Block:
     """The block that is this one record."""
-    reasons = 0
-    for count in summary.counts:
-        reasons |= _BITS[count.reason]
     return Block(
         first_offset=summary.offset,
         last_offset=summary.offset,
@@ -80,7 +84,7 @@ def block_of(summary: Summary) -> Block:
         last_at=to_micros(summary.last) if summary.last else 0,
         events=summary.events,
         raw_bytes=summary.size_bytes,
-        reasons=reasons,
+        reasons=bits_of(count.reason for count in summary.counts),
         filter=_join(summary.marks),
     )
 

@@ -95,15 +95,19 @@ class LastSeen:
             if stamp > get(client_id, b""):
                 latest[client_id] = stamp
 
-    def store(self, connection: Connection, gathered: dict[str, dict[bytes, Stamp]]) -> None:
+    def finish(self, gathered: dict[str, dict[bytes, Stamp]]) -> list[tuple[str, int, str]]:
+        """Rows in key order, so that neighbours in the table are written together."""
+        return [
+            (client_id.decode(), to_micros(latest[client_id]), edge_id)
+            for edge_id, latest in gathered.items()
+            for client_id in sorted(filter(_CLIENT_ID.fullmatch, latest))
+        ]
+
+    def store(self, connection: Connection, finished: list[tuple[str, int, str]]) -> None:
         """See `Consumer.store`."""
-        for edge_id, latest in gathered.items():
-            # In key order, so that neighbours in the table are written together.
-            known = sorted(filter(_CLIENT_ID.fullmatch, latest))
-            if known:
-                rows = [(key.decode(), to_micros(latest[key]), edge_id) for key in known]
-                # Past SQLAlchemy's parameter handling, which would cost more than the upserts themselves.
-                connection.exec_driver_sql(_SEE, rows)
+        if finished:
+            # Past SQLAlchemy's parameter handling, which would cost more than the upserts themselves.
+            connection.exec_driver_sql(_SEE, finished)
 
 
 class Rollups:
@@ -124,9 +128,9 @@ class Rollups:
         for key, events in self._summaries.of(record).counts.items():
             gathered[key] = gathered.get(key, 0) + events
 
-    def store(self, connection: Connection, gathered: dict[Count, int]) -> None:
-        """See `Consumer.store`."""
-        rows = [
+    def finish(self, gathered: dict[Count, int]) -> list[dict[str, Any]]:
+        """Rows."""
+        return [
             {
                 "minute": key.minute,
                 "account_id": key.account_id,
@@ -136,8 +140,11 @@ class Rollups:
             }
             for key, events in gathered.items()
         ]
-        if rows:
-            connection.execute(_COUNT, rows)
+
+    def store(self, connection: Connection, finished: list[dict[str, Any]]) -> None:
+        """See `Consumer.store`."""
+        if finished:
+            connection.execute(_COUNT, finished)
 
 
 @dataclass(slots=True)
@@ -180,19 +187,23 @@ class Blocks:
             for line in summary.malformed[:_POINTERS_PER_BATCH]
         ]
 
-    def store(self, connection: Connection, gathered: _Gathered) -> None:
+    def finish(self, gathered: _Gathered) -> _Gathered:
+        """The gathering itself: the first block depends on the last one stored."""
+        return gathered
+
+    def store(self, connection: Connection, finished: _Gathered) -> None:
         """See `Consumer.store`."""
-        if not gathered.blocks:
+        if not finished.blocks:
             return
-        blocks = list(gathered.blocks)
+        blocks = list(finished.blocks)
         row = connection.execute(_TAIL).first()
         tail = None if row is None else Block(*row)
         if tail is not None and tail.may_take(blocks[0]):
             blocks[0] = tail.joined(blocks[0])
         connection.execute(_BLOCK, [block.to_row() for block in blocks])
-        connection.execute(_NUMBERS, list(gathered.numbers.values()))
-        if gathered.malformed:
-            connection.execute(_MALFORMED, gathered.malformed)
+        connection.execute(_NUMBERS, list(finished.numbers.values()))
+        if finished.malformed:
+            connection.execute(_MALFORMED, finished.malformed)
 
 
 def _add_numbers(numbers: dict[tuple[str, str], dict[str, Any]], summary: Summary) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import NamedTuple
 
-from foregate.access.events.batch import StoredBatch, read_batch
+from foregate.access.events.batch import StoredBatch, each_line, read_batch
 from foregate.access.events.events import Event, MalformedLine, is_notice, parse_line, parse_reason
 from foregate.core.decision import Reason
 from foregate.eventlog.model import LogRecord
@@ -213,7 +213,7 @@ def _read_one_by_one(lines: bytes) -> tuple[_Columns, int, list[Malformed]]:
     rows: list[tuple[bytes, ...]] = []
     malformed: list[Malformed] = []
     notices = 0
-    for first_byte, line in _each(lines):
+    for first_byte, line in each_line(lines):
         if is_notice(line):
             notices += 1
             continue
@@ -226,14 +226,6 @@ def _read_one_by_one(lines: bytes) -> tuple[_Columns, int, list[Malformed]]:
         except MalformedLine as error:
             malformed.append(Malformed(first_byte, len(line), str(error)))
     return _Columns(*zip(*rows, strict=True)), notices, malformed
-
-
-def _each(lines: bytes) -> Iterator[tuple[int, bytes]]:
-    start = 0
-    while start < len(lines):
-        end = lines.find(b"\n", start) + 1 or len(lines)
-        yield start, lines[start:end]
-        start = end
 
 
 def _to_row(event: Event) -> tuple[bytes, ...]:

@@ -1,0 +1,66 @@
+"""The API process's hand for what edges send: batches of events and reports, into telemetry.db.
+
+Built by `services/api.py` and given to the edge feed (`edge.feed.FeedParts`). Whoever follows events waits on
+`arrivals`; nothing polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from foregate.access.events.batch import parse_batch
+from foregate.access.events.ingest import Receipt, take_in
+from foregate.access.events.reports import take_report
+from foregate.core.clock import Clock
+from foregate.database.engine import AsyncDatabase
+from foregate.edge.feed import EventBatch
+
+
+class Arrivals:
+    """Wakes those who wait for the next batch. For one event loop."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def announce(self) -> None:
+        """A batch has come: wake all who wait."""
+        self._next.set()
+        self._next = asyncio.Event()
+
+    def coming(self) -> asyncio.Event:
+        """Set when the next batch has come. Take it before looking at what is there, so that none is missed."""
+        return self._next
+
+
+class EventIntake:
+    """Takes in what edges send. `telemetry` is open with the rights INGEST."""
+
+    def __init__(self, telemetry: AsyncDatabase, clock: Clock) -> None:
+        self._telemetry = telemetry
+        self._clock = clock
+        # One thread: unpacking a batch takes a few milliseconds, which the event loop must not spend.
+        self._unpacker = ThreadPoolExecutor(1, thread_name_prefix="events")
+        self.arrivals = Arrivals()
+
+    async def ingest(self, sent: EventBatch) -> int:
+        """Keep a batch: the byte from which its worker's next one should start. Safe to repeat.
+
+        Raises ForegateError: INVALID_INPUT or TOO_LARGE for what is no batch, UNAVAILABLE where it cannot be kept.
+        """
+        loop = asyncio.get_running_loop()
+        parts = (sent.edge_id, sent.worker, sent.offset, sent.is_final, sent.body)
+        batch = await loop.run_in_executor(self._unpacker, parse_batch, *parts)
+        receipt: Receipt = await self._telemetry.write(lambda connection: take_in(connection, batch, self._clock()))
+        if receipt.taken:
+            self.arrivals.announce()
+        return receipt.next_byte
+
+    async def take_report(self, edge_id: str, report: dict[str, Any]) -> None:
+        """Keep an edge's report."""
+        await self._telemetry.write(lambda connection: take_report(connection, edge_id, report, self._clock()))
+
+    def close(self) -> None:
+        """End the thread."""
+        self._unpacker.shutdown()
