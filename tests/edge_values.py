@@ -116,11 +116,15 @@ def knowledge(
 
 
 def request(
-    target: str = "/", *headers: tuple[str, str], host: str | None = "app.test", address: str = "192.0.2.7"
+    target: str = "/",
+    *headers: tuple[str, str],
+    host: str | None = "app.test",
+    address: str = "192.0.2.7",
+    method: str = "GET",
 ) -> Request:
     """A request to `host` (None for no Host line)."""
     lines = headers if host is None else (("Host", host), *headers)
-    return Request(target, tuple(lines), ip_address(address))
+    return Request(target, tuple(lines), ip_address(address), method)
 
 
 def pair(number: int, version: int = 1) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -7,7 +7,7 @@ and paths beside those of patterns, secrets beside the live ones, headers double
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from random import Random
@@ -69,7 +69,7 @@ _ODD_HOSTS = ("{host}", "{host}:8480", "{host}.", "{host}.:80", "{host}:", "", "
               "a{host}", "{host}:123456", "[::1]", "*.app.test", "{host}%", "a." * 127 + "aa", "a" * 64 + ".test",
               "{host},{host}")  # fmt: skip
 _QUERIES = ("", "", "", "?", "?a=1", "?x=%61%2f../..//b&%zz", "?a?b", "?next=/admin", "?%00\\")
-_METHODS = ("GET", "GET", "GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
+_METHODS = ("GET",) * 6 + ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +78,6 @@ class World:
 
     known: Knowledge
     secrets: dict[tuple[int, int], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request and the method it is sent with, which no rule looks at."""
-
-    request: Request
-    method: str = "GET"
 
 
 def draw_world(random: Random, now: datetime) -> World:
@@ -104,7 +96,7 @@ def draw_world(random: Random, now: datetime) -> World:
     return World(known, {(n, v): secret_of(n, v) for n in range(1, TOKENS + 1) for v in (1, 2, 3)})
 
 
-def draw_request(random: Random, known: Knowledge) -> Asked:
+def draw_request(random: Random, known: Knowledge) -> Request:
     """A request, most often to an application, with credentials in some state, sometimes malformed."""
     host = _host(random, known)
     target = _target(random, known, host)
@@ -114,13 +106,13 @@ def draw_request(random: Random, known: Knowledge) -> Asked:
     headers = [*_credentials(random), *_other_headers(random)]
     random.shuffle(headers)
     address = ip_address(random.choice(ADDRESSES))
-    return Asked(Request(target, (*host_lines, *headers), address), random.choice(_METHODS))
+    return Request(target, (*host_lines, *headers), address, random.choice(_METHODS))
 
 
-def draw_requests(random: Random, known: Knowledge, count: int) -> list[Asked]:
+def draw_requests(random: Random, known: Knowledge, count: int) -> list[Request]:
     """Requests in the order of one connection: about half of them repeat the one before, whole or but for one thing,
     as what a connection remembers of its last caller must never serve another."""
-    asked: list[Asked] = []
+    asked: list[Request] = []
     while len(asked) < count:
         fresh = draw_request(random, known)
         asked.append(_mixed(random, asked[-1], fresh) if asked and random.random() < 0.5 else fresh)
@@ -132,25 +124,24 @@ def change_token(random: Random, number: int, now: datetime) -> TokenValue:
     return _token(random, number, now)
 
 
-def _mixed(random: Random, last: Asked, fresh: Asked) -> Asked:
+def _mixed(random: Random, last: Request, fresh: Request) -> Request:
     def is_host(line: Header) -> bool:
         return line[0].lower() == "host"
 
-    old, new = last.request, fresh.request
-    hosts = [line for line in old.headers if is_host(line)]
-    rest = [line for line in old.headers if not is_host(line)]
+    hosts = [line for line in last.headers if is_host(line)]
+    rest = [line for line in last.headers if not is_host(line)]
     match random.randrange(5):
         case 0:
             return last
         case 1:
-            return Asked(Request(new.target, old.headers, old.address), fresh.method)
+            return replace(last, target=fresh.target, method=fresh.method)
         case 2:
-            hosts = [line for line in new.headers if is_host(line)]
+            hosts = [line for line in fresh.headers if is_host(line)]
         case 3:
-            rest = [line for line in new.headers if not is_host(line)]
+            rest = [line for line in fresh.headers if not is_host(line)]
         case _:
             rest = [_mutated(random, line) if line[0].lower().startswith("cf-access-client") else line for line in rest]
-    return Asked(Request(old.target, (*hosts, *rest), old.address), last.method)
+    return replace(last, headers=(*hosts, *rest))
 
 
 def _mutated(random: Random, line: Header) -> Header:
@@ -388,6 +379,7 @@ def _other_headers(random: Random) -> list[Header]:
                 ("X-Forwarded-For", "203.0.113.66"),
                 ("X-Forwarded-Proto", "forged"),
                 ("X-Request", "kept"),
+                ("Cf-Access-Metadata-Request", "true"),
             ],
             random.randint(1, 4),
         )

@@ -12,8 +12,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
-from foregate.access.model import Header
-from worlds import Asked
+from foregate.access.model import Header, Request
 
 DEADLINE_SECONDS = 20
 _LIMIT = 1 << 20
@@ -46,9 +45,10 @@ class Answer:
     @property
     def seen(self) -> Seen | None:
         """What the origin saw, if it was the origin that answered."""
-        if self.value("content-type") != "application/x-seen":
+        described = self.value("x-seen")
+        if not described:
             return None
-        seen = json.loads(self.body)
+        seen = json.loads(described)
         return Seen(seen["target"], tuple((name, value) for name, value in seen["headers"]))
 
 
@@ -60,9 +60,8 @@ async def start_origin(path: str) -> asyncio.Server:
             while True:
                 start, headers, _ = await _read_message(reader)
                 seen = {"target": start.split(" ")[1], "headers": headers}
-                body = json.dumps(seen).encode()
-                head = f"HTTP/1.1 200 OK\r\ncontent-type: application/x-seen\r\ncontent-length: {len(body)}\r\n\r\n"
-                writer.write(head.encode() + body)
+                # In a header, as an answer to HEAD has no body.
+                writer.write(f"HTTP/1.1 200 OK\r\nx-seen: {json.dumps(seen)}\r\ncontent-length: 0\r\n\r\n".encode())
                 await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass  # The edge is done with this connection, or the test with the origin.
@@ -80,7 +79,7 @@ class PlainClient:
         self._address = address
         self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, asked: Sequence[Asked], depth: int) -> list[Answer]:
+    async def ask(self, asked: Sequence[Request], depth: int) -> list[Answer]:
         """Answers in order; up to `depth` requests are on the way at once. What a closed connection swallowed is sent
         again on another."""
         answers: list[Answer] = []
@@ -99,7 +98,7 @@ class PlainClient:
             self._connection[1].close()
             self._connection = None
 
-    async def _exchange(self, batch: Sequence[Asked]) -> list[Answer]:
+    async def _exchange(self, batch: Sequence[Request]) -> list[Answer]:
         if self._connection is None:
             self._connection = await asyncio.open_connection(
                 "127.0.0.1", self._port, local_addr=(self._address, 0), limit=_LIMIT
@@ -109,8 +108,8 @@ class PlainClient:
         try:
             writer.write(b"".join(map(_plain_octets, batch)))
             await writer.drain()
-            for _ in batch:
-                start, headers, body = await _read_message(reader)
+            for one in batch:
+                start, headers, body = await _read_message(reader, has_body=one.method != "HEAD")
                 answer = Answer(int(start.split(" ")[1]), headers, body)
                 answers.append(answer)
                 if answer.value("connection").lower() == "close":
@@ -129,7 +128,7 @@ class StreamClient:
         self._address = address
         self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter, H2Connection] | None = None
 
-    async def ask(self, asked: Sequence[Asked], depth: int) -> list[Answer]:
+    async def ask(self, asked: Sequence[Request], depth: int) -> list[Answer]:
         """Answers in order; up to `depth` streams are open at once."""
         answers: list[Answer] = []
         while len(answers) < len(asked):
@@ -143,7 +142,7 @@ class StreamClient:
             self._connection[1].close()
             self._connection = None
 
-    async def _exchange(self, batch: Sequence[Asked]) -> list[Answer]:
+    async def _exchange(self, batch: Sequence[Request]) -> list[Answer]:
         reader, writer, connection = self._connection or await self._open()
         streams = []
         for one in batch:
@@ -191,26 +190,28 @@ class StreamClient:
                 self._connection = None
 
 
-def _plain_octets(one: Asked) -> bytes:
-    lines = [f"{one.method} {one.request.target} HTTP/1.1", *(f"{n}: {v}" for n, v in one.request.headers)]
+def _plain_octets(one: Request) -> bytes:
+    lines = [f"{one.method} {one.target} HTTP/1.1", *(f"{n}: {v}" for n, v in one.headers)]
     if one.method in ("POST", "PUT", "PATCH"):
         lines.append("Content-Length: 0")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def _stream_headers(one: Asked) -> list[tuple[str, str]]:
-    lines = one.request.headers
+def _stream_headers(one: Request) -> list[tuple[str, str]]:
+    lines = one.headers
     hosts = [value for name, value in lines if name.lower() == "host"]
-    first = [(":method", one.method), (":scheme", "http"), (":path", one.request.target)]
+    first = [(":method", one.method), (":scheme", "http"), (":path", one.target)]
     if hosts:
         first.append((":authority", hosts[0]))
     rest = [(name.lower(), value) for name, value in lines if name.lower() != "host"]
     return [*first, *(("host", value) for value in hosts[1:]), *rest]
 
 
-async def _read_message(reader: asyncio.StreamReader) -> tuple[str, tuple[Header, ...], bytes]:
+async def _read_message(
+    reader: asyncio.StreamReader, *, has_body: bool = True
+) -> tuple[str, tuple[Header, ...], bytes]:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     start, *lines = head[:-4].split("\r\n")
     headers = tuple((name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines))
     length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
-    return start, headers, await reader.readexactly(length) if length else b""
+    return start, headers, await reader.readexactly(length) if length and has_body else b""

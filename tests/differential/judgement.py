@@ -8,11 +8,10 @@ from typing import Any
 
 from differential.exchange import Answer, Seen
 from foregate.access.credentials import ID_HEADER, SECRET_HEADER, read_credentials
-from foregate.access.model import Credentials, Knowledge, Target
+from foregate.access.model import Credentials, Knowledge, Request, Target
 from foregate.access.rules import decide, find_ingress, read_target
 from foregate.core.decision import MEANINGS, Decision, Outcome, Reason
 from foregate.core.ids import CLIENT_ID
-from worlds import Asked
 
 Event = dict[str, Any]
 
@@ -31,7 +30,7 @@ NO_ORIGIN_STATUS = 502
 class Expected:
     """The reference's view of one request. `client_id` is what the event shows; `token_header` the application's."""
 
-    asked: Asked
+    request: Request
     target: Target | None
     decision: Decision
     client_id: str
@@ -39,9 +38,8 @@ class Expected:
     has_origin: bool
 
 
-def expect(asked: Asked, known: Knowledge, now: datetime) -> Expected:
+def expect(request: Request, known: Knowledge, now: datetime) -> Expected:
     """Judge one request by the reference."""
-    request = asked.request
     target, decision = read_target(request), decide(request, known, now)
     token_header = known.apps[decision.app_id].token_header if decision.app_id else ""
     presented = read_credentials(request, token_header) if decision.reason in _ABOUT_A_CLIENT else None
@@ -49,7 +47,7 @@ def expect(asked: Asked, known: Knowledge, now: datetime) -> Expected:
     if isinstance(presented, Credentials) and CLIENT_ID.fullmatch(presented.client_id):
         client_id = presented.client_id
     has_origin = target is not None and find_ingress(target.host, known) is not None
-    return Expected(asked, target, decision, client_id, token_header, has_origin)
+    return Expected(request, target, decision, client_id, token_header, has_origin)
 
 
 def status_of(expected: Expected) -> int | None:
@@ -89,8 +87,8 @@ def _event_differences(expected: Expected, event: Event, status: int) -> list[st
         "app": decision.app_id,
         "pol": decision.policy_id,
         "st": status,
-        "m": expected.asked.method,
-        "ip": str(expected.asked.request.address),
+        "m": expected.request.method,
+        "ip": str(expected.request.address),
     }
     if decision.reason is not Reason.CREDENTIALS_MALFORMED:
         wanted["id"] = expected.client_id
@@ -104,7 +102,7 @@ def _event_differences(expected: Expected, event: Event, status: int) -> list[st
 
 
 def _origin_differences(expected: Expected, seen: Seen, answer: Answer, assertion: str) -> list[str]:
-    target, request = expected.target, expected.asked.request
+    target, request = expected.target, expected.request
     assert target is not None
     found = []
     if seen.target != target.path + target.query:

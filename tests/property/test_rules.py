@@ -10,25 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_values import EVERYONE, NOW, client_id, policy, rule, secret_of, secret_version, token
-from foregate.access.model import Knowledge
+from foregate.access.model import Knowledge, Request
 from foregate.access.rules import decide
 from foregate.core.clock import to_unix
 from foregate.core.decision import MEANINGS, Decision, Outcome, Reason
 from foregate.edge.wire import parse_app, parse_token
-from worlds import TOKENS, Asked, World, change_token, draw_requests, draw_world
+from worlds import TOKENS, World, change_token, draw_requests, draw_world
 
 AUTHENTICATED = {Reason.SERVICE_AUTH, Reason.BYPASS, Reason.POLICY_DENIED, Reason.NO_POLICY_MATCHED}
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[World, list[Asked], Random]:
+def worlds(draw: st.DrawFn) -> tuple[World, list[Request], Random]:
     random = Random(draw(st.integers(0, 2**32)))
     world = draw_world(random, NOW)
     return world, draw_requests(random, world.known, 12), random
 
 
-def decisions(known: Knowledge, asked: list[Asked]) -> list[Decision]:
-    return [decide(one.request, known, NOW) for one in asked]
+def decisions(known: Knowledge, asked: list[Request]) -> list[Decision]:
+    return [decide(one, known, NOW) for one in asked]
 
 
 def with_policies(known: Knowledge, first: str | None = None, last: str | None = None) -> Knowledge:
@@ -41,7 +41,7 @@ def with_policies(known: Knowledge, first: str | None = None, last: str | None =
 
 
 @given(worlds())
-def test_decision_is_of_the_closed_list_and_consistent(drawn: tuple[World, list[Asked], Random]) -> None:
+def test_decision_is_of_the_closed_list_and_consistent(drawn: tuple[World, list[Request], Random]) -> None:
     world, asked, _ = drawn
 
     for decision in decisions(world.known, asked):
@@ -57,26 +57,26 @@ def test_decision_is_of_the_closed_list_and_consistent(drawn: tuple[World, list[
 
 @given(worlds())
 def test_service_auth_always_has_a_live_enabled_token_of_the_application_s_account(
-    drawn: tuple[World, list[Asked], Random],
+    drawn: tuple[World, list[Request], Random],
 ) -> None:
     world, asked, _ = drawn
 
     for one in asked:
-        decision = decide(one.request, world.known, NOW)
+        decision = decide(one, world.known, NOW)
         if decision.client_id:
             value = world.known.tokens[decision.client_id]
             assert value.is_enabled
             assert value.account_id == world.known.apps[decision.app_id].account_id
             assert value.expires_at is None or value.expires_at > to_unix(NOW)
             assert any(
-                secret.removeprefix("cfast_") in str(one.request.headers)
+                secret.removeprefix("cfast_") in str(one.headers)
                 for (number, _), secret in world.secrets.items()
                 if client_id(number) == decision.client_id
             )
 
 
 @given(worlds(), st.sampled_from(["disable", "expire", "delete", "move", "supersede"]))
-def test_taking_a_token_away_never_allows_more(drawn: tuple[World, list[Asked], Random], how: str) -> None:
+def test_taking_a_token_away_never_allows_more(drawn: tuple[World, list[Request], Random], how: str) -> None:
     world, asked, random = drawn
     name = client_id(random.randint(1, TOKENS))
     value = world.known.tokens[name]
@@ -101,10 +101,10 @@ def test_taking_a_token_away_never_allows_more(drawn: tuple[World, list[Asked], 
 
 
 @given(worlds())
-def test_adding_or_changing_an_unrelated_token_changes_nothing(drawn: tuple[World, list[Asked], Random]) -> None:
+def test_adding_or_changing_an_unrelated_token_changes_nothing(drawn: tuple[World, list[Request], Random]) -> None:
     world, asked, random = drawn
     number = random.randint(1, TOKENS)
-    others = [one for one in asked if client_id(number)[:32] not in str(one.request.headers).lower()]
+    others = [one for one in asked if client_id(number)[:32] not in str(one.headers).lower()]
     tokens = {**world.known.tokens, client_id(50): token(50), client_id(number): change_token(random, number, NOW)}
 
     assert decisions(replace(world.known, tokens=tokens), others) == decisions(world.known, others)
@@ -112,7 +112,7 @@ def test_adding_or_changing_an_unrelated_token_changes_nothing(drawn: tuple[Worl
 
 @given(worlds())
 def test_deny_never_allows_more_and_a_first_pass_match_comes_before_it(
-    drawn: tuple[World, list[Asked], Random],
+    drawn: tuple[World, list[Request], Random],
 ) -> None:
     world, asked, _ = drawn
 
@@ -129,7 +129,7 @@ def test_deny_never_allows_more_and_a_first_pass_match_comes_before_it(
 
 @given(worlds())
 def test_bypass_for_everyone_opens_an_application_only_to_callers_without_bad_credentials(
-    drawn: tuple[World, list[Asked], Random],
+    drawn: tuple[World, list[Request], Random],
 ) -> None:
     world, asked, _ = drawn
 
@@ -146,7 +146,7 @@ def test_bypass_for_everyone_opens_an_application_only_to_callers_without_bad_cr
 
 
 @given(worlds())
-def test_without_policies_no_application_lets_anybody_in(drawn: tuple[World, list[Asked], Random]) -> None:
+def test_without_policies_no_application_lets_anybody_in(drawn: tuple[World, list[Request], Random]) -> None:
     world, asked, _ = drawn
     apps = {name: replace(app, policies=()) for name, app in world.known.apps.items()}
 
@@ -154,21 +154,21 @@ def test_without_policies_no_application_lets_anybody_in(drawn: tuple[World, lis
 
 
 @given(worlds())
-def test_order_of_records_and_of_other_headers_does_not_matter(drawn: tuple[World, list[Asked], Random]) -> None:
+def test_order_of_records_and_of_other_headers_does_not_matter(drawn: tuple[World, list[Request], Random]) -> None:
     world, asked, random = drawn
     apps = list(world.known.apps.items())
     random.shuffle(apps)
     shuffled = []
     for one in asked:
-        headers = list(one.request.headers)
+        headers = list(one.headers)
         random.shuffle(headers)
-        shuffled.append(replace(one, request=replace(one.request, headers=tuple(headers))))
+        shuffled.append(replace(one, headers=tuple(headers)))
 
     assert decisions(replace(world.known, apps=dict(apps)), shuffled) == decisions(world.known, asked)
 
 
 @given(worlds())
-def test_what_an_edge_is_sent_is_what_is_judged(drawn: tuple[World, list[Asked], Random]) -> None:
+def test_what_an_edge_is_sent_is_what_is_judged(drawn: tuple[World, list[Request], Random]) -> None:
     world, asked, _ = drawn
     apps = {name: parse_app(app.to_wire()) for name, app in world.known.apps.items()}
     tokens = {name: parse_token(value.to_wire()) for name, value in world.known.tokens.items()}
@@ -194,7 +194,7 @@ def test_time_only_ever_takes_away(overlap_end: int, token_end: int, version: in
         policies=(policy("p", "non_identity", rule(EVERYONE)),),
     )
     known = replace(world.known, apps={"a": guarded}, tokens={client_id(1): value})
-    request = replace(draw_requests(Random(0), known, 1)[0].request, target="/", headers=headers)
+    request = replace(draw_requests(Random(0), known, 1)[0], target="/", headers=headers)
 
     allowed = [decide(request, known, NOW + timedelta(seconds=step)).is_allowed for step in range(-6, 7)]
 

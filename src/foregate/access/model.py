@@ -27,6 +27,7 @@ class Request:
     target: str
     headers: tuple[Header, ...]
     address: IPv4Address | IPv6Address
+    method: str = "GET"
 
     def values(self, name: str) -> tuple[str, ...]:
         """The values of all lines of `name` (any case), without blanks around them (RFC 9110 5.5)."""

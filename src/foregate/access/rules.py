@@ -32,6 +32,9 @@ from foregate.edge.wire import (
 # Paths of the edge itself, on every application's host and on the auth domain.
 EDGE_PATHS = "/cdn-cgi/access/"
 
+# With it and HEAD, cloudflared asks which application a host belongs to, before it has credentials: reference page, 1.8.
+METADATA_HEADER = "cf-access-metadata-request"
+
 # RFC 9112 3.2: visible ASCII, and `#` never leaves a client.
 _TARGET = re.compile(r"[!-\"$-~]+")
 _ABSOLUTE = re.compile(r"(https?)://([^/?]*)(.*)", re.IGNORECASE)
@@ -52,6 +55,8 @@ def decide(request: Request, known: Knowledge, now: datetime) -> Decision:
     app_id = find_application(target, known)
     if app_id is None:
         return _plain(_without_application(target.host, known))
+    if request.method == "HEAD" and request.values(METADATA_HEADER) == ("true",):
+        return _plain(Reason.EDGE_ANSWER)
     app = known.apps[app_id]
     presented = read_credentials(request, app.token_header)
     if isinstance(presented, Credentials):

@@ -198,6 +198,16 @@ class TestApplication:
 
         assert decide(request(path, host=host), known, NOW).reason is not Reason.EDGE_ANSWER
 
+    @pytest.mark.parametrize(
+        ("method", "value", "is_answered"),
+        [("HEAD", "true", True), ("GET", "true", False), ("HEAD", "false", False), ("HEAD", "", False)],
+    )
+    def test_edge_tells_cloudflared_what_application_it_found(self, method: str, value: str, is_answered: bool) -> None:
+        asked = request("/x", ("Cf-Access-Metadata-Request", value), method=method)
+
+        assert (reason_of(asked) is Reason.EDGE_ANSWER) is is_answered
+        assert decide(asked, knowledge(), NOW).reason is Reason.NO_APPLICATION
+
 
 def as_json(**members: object) -> str:
     return json.dumps({name.replace("_", "-"): value for name, value in members.items()})
