@@ -32,7 +32,7 @@ from foregate.edge.wire import (
 # Paths of the edge itself, on every application's host and on the auth domain.
 EDGE_PATHS = "/cdn-cgi/access/"
 
-# With it and HEAD, cloudflared asks which application a host belongs to, before it has credentials: reference page, 1.8.
+# With it and HEAD, cloudflared asks which application a host is, before it has credentials (reference page, 1.8).
 METADATA_HEADER = "cf-access-metadata-request"
 
 # RFC 9112 3.2: visible ASCII, and `#` never leaves a client.
