@@ -31,7 +31,7 @@ class OrganizationApi:
     def __init__(self, database: AsyncDatabase, changes: Changes, master_key: MasterKey) -> None:
         self._database = database
         self._changes = changes
-        self._master_key = master_key
+        self._sealed_under = master_key.key_encryption_key()
 
     def operations(self) -> Operations:
         """All calls."""
@@ -54,10 +54,10 @@ class OrganizationApi:
         """A new organization with its first signing key."""
         draft = amend(OrganizationDraft(call.body.name, call.body.auth_domain), call.body)
         organization = Organization(call.account_id, draft, call.at, call.at)
-        key = await asyncio.to_thread(new_signing_key, call.at)
+        key = await asyncio.to_thread(new_signing_key, self._sealed_under, call.at)
 
         def work(connection: Connection) -> Answer:
-            seq = writes.set_up(connection, call.actor, organization, self._master_key, key)
+            seq = writes.set_up(connection, call.actor, organization, key)
             return Answer(organization_view(organization), change_seq=seq, is_kept_for_retry=True)
 
         return await self._changes.run(call, work)
@@ -78,7 +78,7 @@ class KeysApi:
     def __init__(self, database: AsyncDatabase, changes: Changes, master_key: MasterKey) -> None:
         self._database = database
         self._changes = changes
-        self._master_key = master_key
+        self._sealed_under = master_key.key_encryption_key()
 
     def operations(self) -> Operations:
         """All calls."""
@@ -106,10 +106,10 @@ class KeysApi:
 
     async def rotate(self, call: Call[None, Any]) -> Answer:
         """Another key from now on; the one before stays published for a week."""
-        key = await asyncio.to_thread(new_signing_key, call.at)
+        key = await asyncio.to_thread(new_signing_key, self._sealed_under, call.at)
 
         def work(connection: Connection) -> Answer:
-            settings, seq = writes.rotate(connection, call.actor, call.account_id, self._master_key, key, call.at)
+            settings, seq = writes.rotate(connection, call.actor, call.account_id, key, call.at)
             # A second run would take back the key that is in use now.
             return Answer(keys_view(settings, call.at), change_seq=seq, is_kept_for_retry=True)
 

@@ -4,6 +4,7 @@ process; safe to run at any time and as often as one likes."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -26,8 +27,8 @@ async def rotate_due(database: AsyncDatabase, master_key: MasterKey, now: dateti
     """
     seqs = []
     for account_id in await database.read(lambda connection: due_accounts(connection, now)):
-        key = await asyncio.to_thread(new_signing_key, now)
-        seqs.append(await database.write(_rotation(account_id, master_key, key, now)))
+        key = await asyncio.to_thread(new_signing_key, master_key.key_encryption_key(), now)
+        seqs.append(await database.write(_rotation(account_id, key, now)))
     seqs.append(await database.write(lambda connection: take_back(connection, now)))
     return max((seq for seq in seqs if seq is not None), default=None)
 
@@ -44,11 +45,11 @@ def take_back(connection: Connection, now: datetime) -> int | None:
     return max(seqs, default=None)
 
 
-def _rotation(account_id: str, master_key: MasterKey, key: NewKey, now: datetime):  # type: ignore[no-untyped-def]
+def _rotation(account_id: str, key: NewKey, now: datetime) -> Callable[[Connection], int | None]:
     def work(connection: Connection) -> int | None:
         # Somebody may have rotated by hand since it was found due.
         if account_id not in due_accounts(connection, now):
             return None
-        return writes.rotate(connection, ACTOR, account_id, master_key, key, now)[1]
+        return writes.rotate(connection, ACTOR, account_id, key, now)[1]
 
     return work

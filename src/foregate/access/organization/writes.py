@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from foregate.access.applications.applications_store import application_ids_without_session
 from foregate.access.organization import store
 from foregate.access.organization.bodies import OrganizationBody
-from foregate.access.organization.keys import new_signing_key, seal_private_key
+from foregate.access.organization.keys import new_signing_key
 from foregate.access.organization.model import KeySettings, NewKey, Organization, OrganizationDraft
 from foregate.access.organization.rules import DEFAULT_INTERVAL_DAYS, OVERLAP, amend, host_of
 from foregate.access.organization.views import organization_view
@@ -39,10 +39,11 @@ class OrganizationSetUp:
         is_taken = store.is_auth_domain_taken(connection, self.auth_domain, account_id)
         domain = f"{account_id[:8]}.{self.auth_domain}" if is_taken else self.auth_domain
         draft = OrganizationDraft(name="Foregate", auth_domain=domain)
-        set_up(connection, actor, Organization(account_id, draft, now, now), self.master_key, new_signing_key(now))
+        key = new_signing_key(self.master_key.key_encryption_key(), now)
+        set_up(connection, actor, Organization(account_id, draft, now, now), key)
 
 
-def set_up(connection: Connection, actor: str, organization: Organization, master_key: MasterKey, key: NewKey) -> int:
+def set_up(connection: Connection, actor: str, organization: Organization, key: NewKey) -> int:
     """A new organization with its first key; the seq of the change.
 
     ForegateError(ALREADY_EXISTS) where the account has one, INVALID_INPUT where the auth domain is another's.
@@ -54,7 +55,7 @@ def set_up(connection: Connection, actor: str, organization: Organization, maste
     _require_own_domain(connection, organization.draft, account_id)
     store.insert_organization(connection, organization)
     store.insert_key_settings(connection, account_id, KeySettings(DEFAULT_INTERVAL_DAYS, now))
-    store.insert_key(connection, account_id, key, seal_private_key(master_key.key_encryption_key(), key), now)
+    store.insert_key(connection, account_id, key, now)
     change = Change(actor, "create", "organization", account_id, account_id)
     snapshot = {**organization_view(organization), "kid": key.kid}
     return _seq(record_change(connection, change, snapshot, [f"keys/{account_id}", f"account/{account_id}"], now))
@@ -87,15 +88,13 @@ def set_interval(connection: Connection, actor: str, account_id: str, days: int,
     return settings
 
 
-def rotate(
-    connection: Connection, actor: str, account_id: str, master_key: MasterKey, key: NewKey, now: datetime
-) -> tuple[KeySettings, int]:
+def rotate(connection: Connection, actor: str, account_id: str, key: NewKey, now: datetime) -> tuple[KeySettings, int]:
     """Make `key` the current one. The one before stays published for `OVERLAP`, the one before that ends at once:
     so a key that got out is gone after two rotations."""
     present = store.get_key_settings(connection, account_id)
     settings = KeySettings(present.rotation_interval_days, now)
     store.retire_keys(connection, account_id, now + OVERLAP)
-    store.insert_key(connection, account_id, key, seal_private_key(master_key.key_encryption_key(), key), now)
+    store.insert_key(connection, account_id, key, now)
     store.update_key_settings(connection, account_id, settings)
     change = Change(actor, "rotate", "keys", account_id, account_id)
     seq = record_change(connection, change, {"kid": key.kid}, [f"keys/{account_id}"], now)
