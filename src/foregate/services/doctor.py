@@ -3,6 +3,9 @@ and needs nothing to be running."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import pwd
 import shutil
 import sqlite3
 import stat
@@ -15,6 +18,7 @@ from typing import Any
 
 from foregate.core.errors import ForegateError
 from foregate.core.masterkey import load as load_master_key
+from foregate.engines.haproxy.process import find_binary, require_version
 from foregate.services.clock_state import is_synchronised
 from foregate.services.home import Home
 from foregate.services.ports import find_port_holder, is_free
@@ -59,6 +63,7 @@ def examine(settings: Settings) -> list[Finding]:
         _python(),
         _sqlite(),
         _haproxy(settings),
+        _edge_user(settings),
         _clock(home),
         _home_folder(home),
         _disk(home),
@@ -78,6 +83,26 @@ def _python() -> Finding:
 def _sqlite() -> Finding:
     is_old = sqlite3.sqlite_version_info < _OLDEST_SQLITE
     return Finding("SQLite", sqlite3.sqlite_version, "use a Python with SQLite 3.37 or newer" if is_old else "")
+
+
+def _haproxy(settings: Settings) -> Finding:
+    try:
+        binary = find_binary(str(settings.haproxy or ""))
+        version = asyncio.run(require_version(binary))
+    except ForegateError as error:
+        return Finding("HAProxy", "not usable", error.message)
+    return Finding("HAProxy", f"{'.'.join(map(str, version))}, {binary}")
+
+
+def _edge_user(settings: Settings) -> Finding:
+    if os.geteuid() != 0:
+        return Finding("HAProxy's user", "the one who starts it")
+    try:
+        pwd.getpwnam(settings.edge_user)
+    except KeyError:
+        advice = f"make the user {settings.edge_user}, or set {PREFIX}EDGE_USER to one that exists"
+        return Finding("HAProxy's user", f"{settings.edge_user} does not exist", advice)
+    return Finding("HAProxy's user", settings.edge_user)
 
 
 def _clock(home: Home) -> Finding:

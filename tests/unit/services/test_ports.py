@@ -1,0 +1,37 @@
+"""A port is free or has a holder, who is named."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from foregate.services.ports import find_port_holder, is_free
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        found.listen()
+        yield found
+
+
+def test_a_port_somebody_listens_on_is_not_free(listener: socket.socket) -> None:
+    assert not is_free("127.0.0.1", listener.getsockname()[1])
+
+
+def test_its_holder_is_named(listener: socket.socket) -> None:
+    holder = find_port_holder(listener.getsockname()[1])
+    assert holder is not None
+    assert holder.pid == os.getpid()
+    assert "python" in holder.command or "pytest" in holder.command
+
+
+def test_a_port_that_was_let_go_is_free(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    listener.close()
+    assert is_free("127.0.0.1", port)
+    assert find_port_holder(port) is None
