@@ -41,12 +41,15 @@ class Expected:
 def expect(request: Request, known: Knowledge, now: datetime) -> Expected:
     """Judge one request by the reference."""
     target, decision = read_target(request), decide(request, known, now)
-    token_header = known.apps[decision.app_id].token_header if decision.app_id else ""
+    app = known.apps.get(decision.app_id)
+    token_header = app.token_header if app else ""
     presented = read_credentials(request, token_header) if decision.reason in _ABOUT_A_CLIENT else None
     client_id = decision.client_id
     if isinstance(presented, Credentials) and CLIENT_ID.fullmatch(presented.client_id):
         client_id = presented.client_id
-    has_origin = target is not None and find_ingress(target.host, known) is not None
+    ingress = find_ingress(target.host, known) if target else None
+    # An application never leads to another account's origin.
+    has_origin = ingress is not None and (app is None or ingress.account_id == app.account_id)
     return Expected(request, target, decision, client_id, token_header, has_origin)
 
 

@@ -29,7 +29,7 @@ from foregate.edge.wire import (
     TokenSelector,
 )
 
-# Paths of the edge itself, on every application's host and on the auth domain.
+# What lies at and below it is the edge's own, on every application's host and on the auth domain.
 EDGE_PATHS = "/cdn-cgi/access/"
 
 # With it and HEAD, cloudflared asks which application a host is, before it has credentials (reference page, 1.8).
@@ -50,7 +50,7 @@ def decide(request: Request, known: Knowledge, now: datetime) -> Decision:
     target = read_target(request)
     if target is None:
         return _plain(Reason.REQUEST_MALFORMED)
-    if target.path.startswith(EDGE_PATHS) and _is_edge_host(target.host, known):
+    if f"{target.path}/".startswith(EDGE_PATHS) and _is_edge_host(target.host, known):
         return _plain(Reason.EDGE_ANSWER)
     app_id = find_application(target, known)
     if app_id is None:

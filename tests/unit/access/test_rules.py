@@ -183,7 +183,9 @@ class TestApplication:
         assert decide(request("/", *pair(9)), known, NOW) == Decision(Reason.UNPROTECTED_HOST, None)
 
     @pytest.mark.parametrize("host", ["app.test", "auth.test", "x.wild.test"])
-    @pytest.mark.parametrize("path", ["/cdn-cgi/access/certs", "/cdn-cgi/access/", "/x/../cdn-cgi//access/login"])
+    @pytest.mark.parametrize(
+        "path", ["/cdn-cgi/access/certs", "/cdn-cgi/access", "/cdn-cgi/access/", "/x/../cdn-cgi//access/a"]
+    )
     def test_edge_answers_its_own_paths_on_hosts_it_guards(self, host: str, path: str) -> None:
         known = knowledge({"a": app("app.test/only/here"), "w": app("*.wild.test")})
 
