@@ -136,7 +136,7 @@ def _places(foregate: Foregate) -> Iterator[Place]:
     api = foregate.api()
     for path in _PAGES:
         yield Place(f"the answer of {path}", api.account("GET", path).body)
-    events = foregate.run("events", "tail", "--json", "--limit", "10000", "--no-follow")
+    events = foregate.run("events", "tail", "--json", "--limit", "1000")
     yield Place("foregate events tail", events.stdout + events.stderr)
 
 

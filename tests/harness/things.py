@@ -6,6 +6,7 @@ import itertools
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from harness.api import Api
 from harness.http1 import Answer
@@ -15,6 +16,9 @@ from harness.waiting import until
 # How long a change may take to show at the edge in a test. The bound that is promised (p99 100 ms idle) is measured by
 # the benchmarks; a test runs beside others on a busy machine.
 APPLIED_SECONDS = 10
+
+# Events travel in batches; what is promised for "last seen" is 2 s.
+EVENT_SECONDS = 10
 
 _counter = itertools.count(1)
 
@@ -104,3 +108,22 @@ def until_status(foregate: Foregate, host: str, token: Token | None, status: int
 def _knows(foregate: Foregate, app: App) -> bool:
     """The edge answers on the app's own path with the keys of its account."""
     return foregate.get(app.host, "/cdn-cgi/access/certs").status == 200
+
+
+def events_of(api: Api, app: App | None = None, **query: Any) -> list[dict[str, Any]]:
+    """The events that are known now, oldest first: of one application, or of all."""
+    given = {**query, **({"app": app.id} if app else {}), "limit": query.get("limit", 1000)}
+    found: list[dict[str, Any]] = api.result("GET", f"/foregate/events?{urlencode(given)}")
+    return found
+
+
+def event_of(api: Api, answer: Answer) -> dict[str, Any]:
+    """The one event of an answer, once it is known: their ray is the same."""
+    ray = answer.header("cf-ray")
+
+    def found() -> dict[str, Any] | None:
+        same = [event for event in events_of(api) if event["ray_id"] == ray]
+        assert len(same) <= 1, "one decision, one event"
+        return same[0] if same else None
+
+    return until(found, EVENT_SECONDS, f"the event with ray {ray}", every=0.05)
