@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from foregate.core.clock import from_micros, to_micros
 from foregate.core.errors import not_found
@@ -87,8 +86,9 @@ def put_configuration(connection: Connection, tunnel_id: str, configuration: Con
     """Put a configuration in the place of the one before."""
     stored = json.dumps({"given": configuration.given, "ca_pools": configuration.ca_pools})
     values = {"version": configuration.version, "config": stored, "created_at": to_micros(configuration.created_at)}
-    statement = upsert(tunnel_configurations).values(tunnel_id=tunnel_id, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["tunnel_id"], set_=values))
+    mine = tunnel_configurations.c.tunnel_id == tunnel_id
+    if connection.execute(update(tunnel_configurations).where(mine).values(**values)).rowcount == 0:
+        connection.execute(insert(tunnel_configurations), {"tunnel_id": tunnel_id, **values})
 
 
 def find_configuration(connection: Connection, tunnel_id: str) -> Configuration | None:

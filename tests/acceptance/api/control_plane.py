@@ -13,6 +13,11 @@ from pathlib import Path
 import uvicorn
 from cloudflare import Cloudflare
 
+from foregate.access.applications.applications_api import ApplicationsApi
+from foregate.access.applications.groups_api import GroupsApi
+from foregate.access.applications.policies_api import PoliciesApi
+from foregate.access.organization.api import KeysApi, OrganizationApi
+from foregate.access.organization.writes import OrganizationSetUp
 from foregate.access.tokens.api import ServiceTokensApi
 from foregate.access.tokens.model import LastSeenReport
 from foregate.api.app import create_app
@@ -27,6 +32,9 @@ from foregate.database.records_schema import CONTROL_PLANE
 from foregate.identity import issuing
 from foregate.identity.api import IdentityApi
 from foregate.identity.credentials import Credentials
+from foregate.tunnels.api import TunnelsApi
+
+AUTH_DOMAIN = "auth.localhost"
 
 
 @dataclass
@@ -99,16 +107,23 @@ def run_control_plane(folder: Path) -> Iterator[ControlPlane]:
     migrate.upgrade(folder / "records.db", "records")
     database = AsyncDatabase(Database(folder / "records.db", CONTROL_PLANE))
     now = datetime.now(UTC)
+    set_up = OrganizationSetUp(master_key, AUTH_DOMAIN)
     with database.database.write() as connection:
-        account, _ = issuing.create_account(connection, "Test", now)
+        account, _ = issuing.create_account(connection, "Test", now, set_ups=[set_up])
         _, admin = issuing.create_api_token(connection, master_key, "admin", now, account_id=None)
         edge, edge_key = issuing.create_edge(connection, master_key, f"edge {now.isoformat()}", now)
     credentials, last_seen, committed = Credentials(database, master_key), LastSeen(), list[int]()
     changes = Changes(database, committed.append)
     app = create_app(
         [
-            IdentityApi(database, changes).operations(),
+            IdentityApi(database, changes, [set_up]).operations(),
             ServiceTokensApi(database, changes, master_key, last_seen).operations(),
+            ApplicationsApi(database, changes).operations(),
+            PoliciesApi(database, changes).operations(),
+            GroupsApi(database, changes).operations(),
+            OrganizationApi(database, changes, master_key).operations(),
+            KeysApi(database, changes, master_key).operations(),
+            TunnelsApi(database, changes).operations(),
         ],
         credentials,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -124,18 +125,19 @@ def page_of_applications(
 def application_ids_without_session(connection: Connection, account_id: str) -> list[str]:
     """Applications whose session duration is the organization's: those that a change of that concerns."""
     rows = connection.execute(
-        select(applications.c.id).where(
-            applications.c.account_id == account_id,
-            func.json_extract(applications.c.body, "$.session_duration").is_(None),
+        select(applications.c.id, applications.c.name, applications.c.body).where(
+            applications.c.account_id == account_id
         )
     )
-    return [row.id for row in rows]
+    return [row.id for row in rows if read_application(row.name, row.body).session_duration is None]
 
 
 def organization_session(connection: Connection, account_id: str) -> str | None:
     """The session duration that the account's organization sets for applications that set none."""
-    statement = select(func.json_extract(organizations.c.settings, "$.session_duration"))
-    found: str | None = connection.execute(statement.where(organizations.c.account_id == account_id)).scalar()
+    settings = connection.execute(
+        select(organizations.c.settings).where(organizations.c.account_id == account_id)
+    ).scalar()
+    found: str | None = None if settings is None else json.loads(settings).get("session_duration")
     return found
 
 

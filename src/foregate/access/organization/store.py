@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from foregate.access.organization.model import KeySettings, NewKey, Organization, OrganizationDraft, StoredKey
 from foregate.core.clock import from_micros, to_micros
@@ -51,9 +51,8 @@ def get_organization(connection: Connection, account_id: str) -> Organization:
 
 def is_auth_domain_taken(connection: Connection, host: str, account_id: str) -> bool:
     """Whether another account's organization has this auth domain (a canonical host)."""
-    domain = func.lower(func.json_extract(organizations.c.settings, "$.auth_domain"))
-    taken = (domain == host) & (organizations.c.account_id != account_id)
-    return connection.execute(select(organizations.c.account_id).where(taken)).first() is not None
+    rows = connection.execute(select(organizations.c.settings).where(organizations.c.account_id != account_id))
+    return any(_read_settings(row.settings).auth_domain.lower().removesuffix(".") == host for row in rows)
 
 
 def insert_key(connection: Connection, account_id: str, key: NewKey, now: datetime) -> None:
