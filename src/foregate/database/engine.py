@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.database.rights import Rights, authorizer
@@ -222,8 +222,8 @@ def _raw(connection: Connection) -> sqlite3.Connection:
 def _public_errors() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, DatabaseError) as error:
-        text = str(error.orig)
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        text = str(error.orig if isinstance(error, DatabaseError) else error)
         if any(words in text for words in ("full", "readonly", "disk I/O", "locked", "unable to open", "malformed")):
             message = "The database cannot be written now; check the disk's space and rights, then try again."
             raise ForegateError(ErrorCode.UNAVAILABLE, message, detail=text) from error

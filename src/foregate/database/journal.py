@@ -72,5 +72,8 @@ def record_change(
 
 def enqueue(connection: Connection, record_key: str, now: datetime) -> int:
     """An outbox row: the publisher will compile this key's state and send it to the edges. Its seq."""
-    row = _INSERT_OUTBOX.run(connection, {"record_key": record_key, "enqueued_at": to_micros(now)})
-    return int(row.scalar_one())
+    cursor = _INSERT_OUTBOX.run(connection, {"record_key": record_key, "enqueued_at": to_micros(now)})
+    row = cursor.fetchone()
+    if row is None:
+        raise RuntimeError("the outbox row has no seq")
+    return int(row[0])

@@ -1,4 +1,4 @@
-"""Statements of the hot path, compiled once, run with plain values: four times as fast as through SQLAlchemy's cache.
+"""Statements of the hot path, compiled once and given to the driver with plain values: 4 us instead of 15 to 20.
 
 Only for statements that run with every change, whose values need no conversion (integers, text, bytes), and that are
 written in the SQL that all supported databases share.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Dialect, TextClause
+from sqlalchemy import Connection, Dialect, TextClause
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.sql.dml import Insert
 
 
@@ -21,11 +22,14 @@ class Prepared:
         self._columns = list(columns)
         self._compiled: dict[str, tuple[str, tuple[str, ...] | None]] = {}
 
-    def run(self, connection: Connection, values: dict[str, Any]) -> CursorResult[Any]:
-        """Run it. `values` by column or name; KeyError where one is missing."""
+    def run(self, connection: Connection, values: dict[str, Any]) -> DBAPICursor:
+        """Run it. `values` by column or name; KeyError where one is missing. Errors are the driver's own, which
+        `database.engine` understands as well as SQLAlchemy's."""
         dialect = connection.dialect
         text, order = self._compiled.get(dialect.name) or self._compile(dialect)
-        return connection.exec_driver_sql(text, values if order is None else tuple([values[name] for name in order]))
+        cursor = connection.connection.cursor()
+        cursor.execute(text, values if order is None else tuple([values[name] for name in order]))
+        return cursor
 
     def _compile(self, dialect: Dialect) -> tuple[str, tuple[str, ...] | None]:
         compiled = self._statement.compile(dialect=dialect, column_keys=self._columns or None)
