@@ -67,8 +67,7 @@ class Intake:
                 taken.cursor = before
             if taken.cursor != before:
                 self._state.set_number("cursor", taken.cursor)
-            if taken.tokens:
-                self._state.set_number("tokens", tokens)
+            self._keep_tokens(taken, tokens)
             if self._in_snapshot:
                 self._state.see(known)
         return taken
@@ -112,7 +111,7 @@ class Intake:
                 self._state.refuse(taken.notes[0])
             else:
                 self._drop_unseen(seq, taken)
-                self._state.set_number("tokens", tokens - len(taken.tokens))
+                self._keep_tokens(taken, tokens - len(taken.tokens))
                 taken.cursor = max(taken.cursor, seq)
                 self._state.set_number("cursor", taken.cursor)
             self._state.end_snapshot()
@@ -145,6 +144,13 @@ class Intake:
                 taken.holds += 1
                 self._state.hold(Note(key, record.seq, reason), _encode(record))
         return 0
+
+    def _keep_tokens(self, taken: Taken, count: int) -> None:
+        fold = self._state.number("fold")
+        if taken.tokens:
+            self._state.set_number("tokens", count)
+        if fold:  # before the first base map is begun, everything is new and nothing has to be told apart
+            self._state.mark_changed(taken.tokens, fold)
 
     def _known(self, key: str) -> Known | None:
         row = self._state.get(key)

@@ -24,6 +24,7 @@ CREATE TABLE records (
   key TEXT PRIMARY KEY, seq INTEGER NOT NULL, wire BLOB, entry TEXT, entry_sum INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE fallbacks (key TEXT PRIMARY KEY, seq INTEGER NOT NULL, wire BLOB) WITHOUT ROWID;
+CREATE TABLE changed (client_id TEXT PRIMARY KEY, fold INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE held (key TEXT PRIMARY KEY, seq INTEGER NOT NULL, wire BLOB NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE refused (
   key TEXT, seq INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (key, seq)
@@ -124,6 +125,17 @@ class State:
                 is_whole = entry is not None and _sum(key, entry) == entry_sum
                 yield key[6:], entry if is_whole else None
 
+    def changed_tokens(self) -> Iterator[tuple[str, str | None]]:
+        """(client id, entry; None: gone, or damaged here) of the tokens that the base map in force may have wrong."""
+        query = (
+            "SELECT client_id, wire IS NOT NULL, entry, entry_sum FROM changed "
+            "LEFT JOIN records ON key = 'token/' || client_id ORDER BY client_id"
+        )
+        with _damage():
+            for client_id, is_live, entry, entry_sum in self._connection.execute(query):
+                is_whole = entry is not None and _sum(f"token/{client_id}", entry) == entry_sum
+                yield client_id, entry if is_live and is_whole else None
+
     def held(self) -> list[tuple[Note, bytes]]:
         """The held records and their wire JSON."""
         with _damage():
@@ -159,6 +171,15 @@ class State:
         )
         self._connection.execute("DELETE FROM held WHERE key = ? AND seq <= ?", (row.key, row.seq))
         self._connection.execute("DELETE FROM refused WHERE key = ? AND seq < ?", (row.key, row.seq))
+
+    def mark_changed(self, client_ids: Iterable[str], fold: int) -> None:
+        """These tokens changed while base map number `fold` was the newest one begun."""
+        rows = ((client_id, fold) for client_id in client_ids)
+        self._connection.executemany("INSERT OR REPLACE INTO changed VALUES (?, ?)", rows)
+
+    def drop_changed(self, fold: int) -> None:
+        """Base map number `fold` is in force: it holds what changed before it was begun."""
+        self._connection.execute("DELETE FROM changed WHERE fold < ?", (fold,))
 
     def remove(self, key: str) -> None:
         """Forget a key altogether, as for a row that no longer passes its MAC; the feed must bring it again."""
