@@ -143,13 +143,15 @@ event_blocks = Table(
     Column("filter", LargeBinary, nullable=False),
 )
 
+# `caught_up_at`: everything that the edge decided before then has been taken in.
 edge_states = Table(
     "edge_states",
     metadata,
     Column("edge_id", Text, primary_key=True),
     Column("applied_seq", Integer, nullable=False),
-    Column("report", Text, nullable=False),
+    Column("caught_up_at", Integer, nullable=False),
     Column("at", Integer, nullable=False),
+    Column("report", Text, nullable=False),
 )
 
 # Receipts: when an edge said that it had applied everything up to `applied_seq`.

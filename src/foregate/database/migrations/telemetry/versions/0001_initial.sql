@@ -27,8 +27,9 @@ CREATE TABLE edge_refusals (
 CREATE TABLE edge_states (
     edge_id TEXT NOT NULL,
     applied_seq INTEGER NOT NULL,
-    report TEXT NOT NULL,
+    caught_up_at INTEGER NOT NULL,
     at INTEGER NOT NULL,
+    report TEXT NOT NULL,
     PRIMARY KEY (edge_id)
 );
 

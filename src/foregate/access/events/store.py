@@ -1,0 +1,243 @@
+"""The SQL that answers questions about events, edges and receipts. Reads only: of telemetry.db what the consumers
+made, of records.db names and which edges there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, bindparam, select, text
+
+from foregate.core.decision import Reason
+from foregate.database.records_schema import edges, outbox, service_tokens
+from foregate.database.telemetry_schema import last_seen, log_records
+from foregate.eventlog.model import EDGE_CONFIG, LOGIN_EVENTS
+
+_CHUNK = 500
+
+_REPORTS = text("SELECT edge_id, applied_seq, caught_up_at, at, report FROM edge_states")
+_CONSUMERS = text(
+    'SELECT c.consumer, c."offset", c.skipped, c.set_aside, t.last_offset, '
+    '(SELECT r.at FROM log_records AS r WHERE r.topic = c.topic AND r."offset" > c."offset" '
+    'ORDER BY r."offset" LIMIT 1) AS unread_at '
+    "FROM consumer_offsets AS c JOIN log_topics AS t ON t.topic = c.topic ORDER BY c.consumer"
+)
+_UNREAD_AT = text(
+    'SELECT at FROM log_records WHERE topic = :topic AND "offset" > coalesce((SELECT "offset" FROM consumer_offsets '
+    'WHERE consumer = :consumer AND topic = :topic), 0) ORDER BY "offset" LIMIT 1'
+)
+_WORKERS = text(
+    "SELECT p.edge_id, p.worker, p.next_byte, p.is_final, p.updated_at, n.highest, n.events, n.notices, n.malformed, "
+    "(SELECT coalesce(sum(g.end_byte - g.first_byte), 0) FROM spool_gaps AS g "
+    "WHERE g.edge_id = p.edge_id AND g.worker = p.worker) AS lost_bytes "
+    "FROM spool_positions AS p LEFT JOIN worker_numbers AS n ON n.edge_id = p.edge_id AND n.worker = p.worker "
+    "ORDER BY p.updated_at DESC LIMIT :limit"
+)
+_TOPIC = text("SELECT last_offset, trimmed_offset, size_bytes FROM log_topics WHERE topic = :topic")
+_ROLLUPS = text(
+    "SELECT minute, app_id, reason, events FROM rollups WHERE minute >= :first AND minute < :end "
+    "AND account_id = :account ORDER BY minute DESC, app_id, reason LIMIT :limit"
+)
+_APPLIED_AT = text("SELECT edge_id, min(at) FROM edge_progress WHERE applied_seq >= :seq GROUP BY edge_id")
+_REFUSALS = text("SELECT edge_id, reason, at FROM edge_refusals WHERE seq = :seq")
+_SEEN = select(last_seen.c.client_id, last_seen.c.seen_at, last_seen.c.edge_id).where(
+    last_seen.c.client_id.in_(bindparam("ids", expanding=True))
+)
+_NAMES = select(service_tokens.c.client_id, service_tokens.c.id).where(
+    service_tokens.c.client_id.in_(bindparam("ids", expanding=True))
+)
+_EDGES = select(edges.c.id, edges.c.name).where(edges.c.revoked_at.is_(None)).order_by(edges.c.created_at, edges.c.id)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeReport:
+    """The newest word of an edge. Times are microseconds; `report` as it was sent."""
+
+    edge_id: str
+    applied_seq: int
+    caught_up_at: int
+    at: int
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerState:
+    """How far a consumer is. `unread_at`: when the oldest record it has not read was taken in, None without one."""
+
+    name: str
+    offset: int
+    skipped: int
+    set_aside: int
+    end: int
+    unread_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """What arrived of a worker. `highest` is its highest request number, -1 before the first."""
+
+    edge_id: str
+    worker: str
+    taken_bytes: int
+    is_final: bool
+    updated_at: int
+    highest: int
+    events: int
+    notices: int
+    malformed: int
+    lost_bytes: int
+
+    @property
+    def unaccounted(self) -> int:
+        """Numbers up to the highest without a line. Requests that are still open, as long as the worker lives."""
+        return max(0, self.highest + 1 - self.events - self.notices - self.malformed)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """Events of one minute (whole minutes since 1970), application and reason."""
+
+    minute: int
+    app_id: str
+    reason: Reason
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An edge that is not revoked."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A change on its way. `sent_as`: the seq under which the key's state was published, this one or a later one of
+    the same moment; None until then."""
+
+    seq: int
+    record_key: str
+    made_at: int
+    published_at: int | None
+    sent_as: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What edges said about one seq: when each had applied it, and which refused it when and why."""
+
+    applied_at: dict[str, int]
+    refused: dict[str, tuple[str, int]]
+
+
+def sightings(telemetry: Connection, client_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """When (microseconds) and at which edge each of these was last seen; without those never seen."""
+    found: dict[str, tuple[int, str]] = {}
+    for start in range(0, len(client_ids), _CHUNK):
+        rows = telemetry.execute(_SEEN, {"ids": client_ids[start : start + _CHUNK]})
+        found.update({client_id: (seen_at, edge_id) for client_id, seen_at, edge_id in rows})
+    return found
+
+
+def edge_reports(telemetry: Connection) -> list[EdgeReport]:
+    """The newest report of each edge."""
+    rows = telemetry.execute(_REPORTS)
+    return [
+        EdgeReport(edge_id, applied_seq, caught_up_at, at, orjson.loads(report))
+        for edge_id, applied_seq, caught_up_at, at, report in rows
+    ]
+
+
+def consumers(telemetry: Connection) -> list[ConsumerState]:
+    """All consumers that have begun."""
+    return [ConsumerState(*row) for row in telemetry.execute(_CONSUMERS)]
+
+
+def unread_at(telemetry: Connection, consumer: str) -> int | None:
+    """When the oldest batch that `consumer` has not read was taken in, None if it has read all."""
+    found = telemetry.execute(_UNREAD_AT, {"topic": LOGIN_EVENTS, "consumer": consumer}).scalar()
+    return None if found is None else int(found)
+
+
+def workers(telemetry: Connection, limit: int) -> list[WorkerState]:
+    """The workers heard of last."""
+    found = []
+    for row in telemetry.execute(_WORKERS, {"limit": limit}):
+        edge_id, worker, taken, is_final, at, highest, events, notices, malformed, lost = row
+        numbers = (-1 if highest is None else highest, events or 0, notices or 0, malformed or 0)
+        found.append(WorkerState(edge_id, worker, taken, bool(is_final), at, *numbers, lost))
+    return found
+
+
+def log_extent(telemetry: Connection) -> tuple[int, int, int]:
+    """Of `login-events`: last offset, last one trimmed, bytes kept."""
+    row = telemetry.execute(_TOPIC, {"topic": LOGIN_EVENTS}).first()
+    return (0, 0, 0) if row is None else (row[0], row[1], row[2])
+
+
+def rollups(telemetry: Connection, account_id: str, first_minute: int, end_minute: int, limit: int) -> list[Rollup]:
+    """Counts of the account from `first_minute` to before `end_minute`, the newest first."""
+    range_ = {"first": first_minute, "end": end_minute, "account": account_id, "limit": limit}
+    return [
+        Rollup(minute, app_id, Reason(reason), events)
+        for minute, app_id, reason, events in telemetry.execute(_ROLLUPS, range_)
+    ]
+
+
+def progress(telemetry: Connection, seq: int) -> Progress:
+    """What edges said about the record with this seq."""
+    applied = telemetry.execute(_APPLIED_AT, {"seq": seq})
+    refused = telemetry.execute(_REFUSALS, {"seq": seq})
+    return Progress(
+        {edge_id: at for edge_id, at in applied}, {edge_id: (reason, at) for edge_id, reason, at in refused}
+    )
+
+
+def newest_in_log(telemetry: Connection, record_key: str) -> int | None:
+    """The seq of the key's record in topic `edge-config`, None if there is none."""
+    query = select(log_records.c.offset).where(log_records.c.topic == EDGE_CONFIG, log_records.c.key == record_key)
+    found = telemetry.execute(query).scalar()
+    return None if found is None else int(found)
+
+
+def live_edges(records: Connection) -> list[Edge]:
+    """The edges that are not revoked, the oldest first."""
+    return [Edge(*row) for row in records.execute(_EDGES)]
+
+
+def token_ids(records: Connection, client_ids: Iterable[str]) -> dict[str, str]:
+    """Token ids by client id, deleted tokens included."""
+    wanted = sorted(set(client_ids))
+    found: dict[str, str] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        rows = records.execute(_NAMES, {"ids": wanted[start : start + _CHUNK]})
+        found.update({client_id: token_id for client_id, token_id in rows})
+    return found
+
+
+def client_ids_of(records: Connection, account_id: str, token: str) -> list[str]:
+    """The client ids of the account's token with this id or name (several may share a name), deleted ones included."""
+    tokens = service_tokens.c
+    query = select(tokens.client_id).where(
+        tokens.account_id == account_id, (tokens.id == token) | (tokens.name == token)
+    )
+    return [row[0] for row in records.execute(query.limit(100))]
+
+
+def find_change(records: Connection, seq: int) -> OutboxRow | None:
+    """The outbox row with this seq."""
+    columns = outbox.c
+    row = records.execute(select(outbox).where(columns.seq == seq)).first()
+    if row is None:
+        return None
+    sent_as = None
+    if row.published_at is not None:
+        # Rows of one key that were published at one moment went out as one record, under the last one's seq.
+        together = select(columns.seq).where(
+            columns.published_at == row.published_at, columns.record_key == row.record_key
+        )
+        sent_as = max(other for (other,) in records.execute(together))
+    return OutboxRow(row.seq, row.record_key, row.enqueued_at, row.published_at, sent_as)
