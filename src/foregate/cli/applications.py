@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from foregate.cli.connection import connect
+from foregate.cli.exits import ExitCode, Failure
 from foregate.cli.lookup import find_application, find_policy, find_token, list_all
 from foregate.cli.output import note, print_facts, print_json, print_table
 from foregate.cli.processes import AsJson
@@ -88,11 +89,12 @@ def delete(
 
 
 def _policies(client: ControlClient, tokens: list[str], policies: list[str]) -> list[dict[str, Any]]:
-    links: list[dict[str, Any]] = [{"id": find_policy(client, text)["id"]} for text in policies]
+    if tokens and policies:
+        raise Failure(ExitCode.USAGE, "Give --allow or --policy; the API takes no list of both.")
     if tokens:
         include = [{"service_token": {"token_id": find_token(client, text)["id"]}} for text in tokens]
-        links.append({"name": "allowed tokens", "decision": "non_identity", "include": include})
-    return [{**link, "precedence": number} for number, link in enumerate(links, 1)]
+        return [{"name": "allowed tokens", "decision": "non_identity", "include": include}]
+    return [{"id": find_policy(client, text)["id"], "precedence": place} for place, text in enumerate(policies, 1)]
 
 
 def _covers(item: dict[str, Any]) -> list[str]:

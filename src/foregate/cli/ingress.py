@@ -93,7 +93,7 @@ def delete(host: Host, path: Path = None, tunnel: Tunnel = _OWN, as_json: AsJson
     if as_json:
         print_json(gone)
     else:
-        note(f"Nothing answers for {host} any more." if not path else f"Deleted the rule for {host} and {path}.")
+        note(f"Deleted the rule for {host}{f' (paths with {path})' if path else ''}.")
 
 
 def _find_tunnel(client: ControlClient, name: str) -> str | None:

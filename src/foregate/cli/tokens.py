@@ -144,8 +144,16 @@ def _facts(token: dict[str, Any]) -> dict[str, Any]:
         "secret version": token["client_secret_version"],
         "old secret ends": token["previous_client_secret_expires_at"],
         "last seen": token.get("last_seen_at") or "never",
-        "  as of, seconds ago": seen.get("accuracy_seconds"),
-        "  edges reporting": seen.get("coverage"),
+        "  known to within": _seconds(seen.get("accuracy_seconds")),
+        "  edges reporting": _share(seen.get("coverage")),
         "created": token["created_at"],
         "updated": token["updated_at"],
     }
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:g} s"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"

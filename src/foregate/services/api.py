@@ -6,10 +6,10 @@ It alone opens the records. Everything it is made of is put together here, by ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from fastapi import FastAPI
+import structlog
 from sqlalchemy import Connection
 
 from foregate.access.applications.applications_api import ApplicationsApi
@@ -17,10 +17,16 @@ from foregate.access.applications.edge_config import compile_record as compile_a
 from foregate.access.applications.groups_api import GroupsApi
 from foregate.access.applications.policies_api import PoliciesApi
 from foregate.access.events.intake import EventIntake
+from foregate.access.organization.api import KeysApi, OrganizationApi
+from foregate.access.organization.edge_config import compile_account, keys_compiler
+from foregate.access.organization.rotation import rotate_due
+from foregate.access.organization.writes import OrganizationSetUp
 from foregate.access.tokens.api import ServiceTokensApi
 from foregate.access.tokens.edge_config import compile_record as compile_token
+from foregate.access.tokens.model import LastSeenReport
 from foregate.api.app import create_app
 from foregate.api.changes import Changes
+from foregate.api.operations import Operations
 from foregate.core.clock import utc_now
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.core.masterkey import MasterKey, load_or_create
@@ -30,11 +36,12 @@ from foregate.database.records_schema import CONTROL_PLANE
 from foregate.database.telemetry_schema import INGEST
 from foregate.edge.feed import FeedParts, feed_router
 from foregate.edge.followers import Followers
-from foregate.edge.publisher import Publisher
+from foregate.edge.publisher import CompileRecord, Publisher
 from foregate.edge.secrets import EdgeSecrets
 from foregate.eventlog.sql import SqlLog
 from foregate.identity.api import IdentityApi
 from foregate.identity.credentials import Credentials
+from foregate.identity.issuing import AccountSetUp
 from foregate.services.bootstrap import bootstrap
 from foregate.services.home import Home, open_home
 from foregate.services.settings import PREFIX, Settings
@@ -42,11 +49,8 @@ from foregate.services.web import listen, serve
 from foregate.tunnels.api import TunnelsApi
 from foregate.tunnels.edge_config import compile_record as compile_ingress
 
-_COMPILERS: dict[str, Callable[[Connection, str], dict[str, Any] | None]] = {
-    "token": compile_token,
-    "app": compile_application,
-    "ingress": compile_ingress,
-}
+# Signing keys are replaced and taken back on days, so a look each minute is early enough.
+_ROTATION_EVERY_SECONDS = 60.0
 
 
 async def run(settings: Settings, told: asyncio.Event) -> None:
@@ -57,7 +61,8 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
     upgrade(home.records_db, "records")
     upgrade(home.telemetry_db, "telemetry")
     records_database = Database(home.records_db, CONTROL_PLANE)
-    bootstrap(records_database, home, master_key, [], utc_now())
+    set_ups = [OrganizationSetUp(master_key, settings.auth_domain)]
+    bootstrap(records_database, home, master_key, set_ups, utc_now())
     records = AsyncDatabase(records_database)
     telemetry = AsyncDatabase(Database(home.telemetry_db, INGEST))
     intake = EventIntake(telemetry, utc_now)
@@ -66,50 +71,79 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
         records,
         telemetry,
         event_log=SqlLog,
-        compile_record=_compile_record,
+        compile_record=_compiler(master_key),
         mac_key=master_key.record_mac_key(),
         notify=followers.publish,
     )
+    credentials = Credentials(records, master_key)
+    feed = FeedParts(
+        followers=followers,
+        secrets=_edge_secrets(master_key),
+        authenticate=credentials.authenticate_edge,
+        ingest=intake.ingest,
+        take_report=intake.take_report,
+    )
     try:
         await followers.start()
-        app = _app(records, master_key, publisher, followers, intake)
+        products = _products(records, telemetry, master_key, set_ups, publisher)
+        app = create_app(products, credentials, routers=[feed_router(feed)])
         serving = serve(app, listener, told, before_drain=followers.close)
-        await _while_alive(publisher.run(), serving)
+        await _while_alive(serving, publisher.run(), _rotate_keys(records, master_key, publisher))
     finally:
         intake.close()
         telemetry.close()
         records.close()
 
 
-def _app(
-    records: AsyncDatabase, master_key: MasterKey, publisher: Publisher, followers: Followers, intake: EventIntake
-) -> FastAPI:
-    credentials = Credentials(records, master_key)
+def _products(
+    records: AsyncDatabase,
+    telemetry: AsyncDatabase,
+    master_key: MasterKey,
+    set_ups: Sequence[AccountSetUp],
+    publisher: Publisher,
+) -> list[Operations]:
     changes = Changes(records, lambda _seq: publisher.wake())
-    feed = FeedParts(
-        followers=followers,
-        secrets=lambda: EdgeSecrets(master_key.peppers(), master_key.record_mac_key(), master_key.edge_sealing_key()),
-        authenticate=credentials.authenticate_edge,
-        ingest=intake.ingest,
-        take_report=intake.take_report,
-    )
-    products = [
-        IdentityApi(records, changes, []).operations(),
+    return [
+        IdentityApi(records, changes, set_ups).operations(),
+        OrganizationApi(records, changes, master_key).operations(),
+        KeysApi(records, changes, master_key).operations(),
+        ServiceTokensApi(records, changes, master_key, _NothingSeen()).operations(),
         ApplicationsApi(records, changes).operations(),
         PoliciesApi(records, changes).operations(),
         GroupsApi(records, changes).operations(),
         TunnelsApi(records, changes).operations(),
     ]
-    return create_app(products, credentials, routers=[feed_router(feed)])
 
 
-def _compile_record(connection: Connection, key: str) -> dict[str, Any] | None:
-    kind, _, name = key.partition("/")
-    return _COMPILERS[kind](connection, name)
+class _NothingSeen:
+    async def last_seen(self, client_ids: Sequence[str]) -> LastSeenReport:
+        return LastSeenReport()
+
+
+def _compiler(master_key: MasterKey) -> CompileRecord:
+    """What gives a record key's value now, by the kind in front of it."""
+    compilers: dict[str, CompileRecord] = {
+        "token": compile_token,
+        "app": compile_application,
+        "ingress": compile_ingress,
+        "account": compile_account,
+        "keys": keys_compiler(master_key),
+    }
+
+    def compile_record(connection: Connection, key: str) -> dict[str, Any] | None:
+        kind, _, name = key.partition("/")
+        return compilers[kind](connection, name)
+
+    return compile_record
+
+
+def _edge_secrets(master_key: MasterKey) -> Callable[[], EdgeSecrets]:
+    secrets = EdgeSecrets(master_key.peppers(), master_key.record_mac_key(), master_key.edge_sealing_key())
+    return lambda: secrets
 
 
 def _master_key(home: Home) -> MasterKey:
-    """The master key. A new one is made only for a new home: with it, no secret in older records would ever fit."""
+    """The master key. A new one is made only for a new home: under it, no secret in older records would ever fit."""
     if home.records_db.exists() and not home.master_key.exists():
         raise ForegateError(
             ErrorCode.UNAVAILABLE,
@@ -119,15 +153,26 @@ def _master_key(home: Home) -> MasterKey:
     return load_or_create(home.master_key)
 
 
-async def _while_alive(background: Awaitable[None], foreground: Awaitable[None]) -> None:
-    """Run both; end with `foreground`. `background` runs for ever, so its end is a bug and ends both."""
-    beside = asyncio.ensure_future(background)
+async def _rotate_keys(records: AsyncDatabase, master_key: MasterKey, publisher: Publisher) -> None:
+    while True:
+        try:
+            if await rotate_due(records, master_key, utc_now()) is not None:
+                publisher.wake()
+        except ForegateError as error:  # the disk is full, say: the next look may do better
+            structlog.get_logger("foregate.api").error("keys_not_rotated", error=error.message, detail=error.detail)
+        await asyncio.sleep(_ROTATION_EVERY_SECONDS)
+
+
+async def _while_alive(foreground: Awaitable[None], *background: Awaitable[None]) -> None:
+    """Run all; end with `foreground`. What runs in the background never ends but by a bug, which then ends all."""
     front = asyncio.ensure_future(foreground)
-    await asyncio.wait({beside, front}, return_when=asyncio.FIRST_COMPLETED)
-    if beside.done():
-        front.cancel()
-        beside.result()
-        raise RuntimeError("the publisher ended by itself")
-    beside.cancel()
-    await asyncio.gather(beside, return_exceptions=True)
+    beside = [asyncio.ensure_future(one) for one in background]
+    await asyncio.wait([front, *beside], return_when=asyncio.FIRST_COMPLETED)
+    failed = [task for task in beside if task.done()]
+    for task in (*beside, *([front] if failed else [])):
+        task.cancel()
+    await asyncio.gather(*beside, *([front] if failed else []), return_exceptions=True)
+    for task in failed:
+        task.result()
+        raise RuntimeError("a background task of the API ended by itself")
     front.result()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from foregate.core.secrets import Secret
 
 _TIMEOUT_SECONDS = 30
+# Cloudflare's messages begin with the error's name, which programs look for and people stumble over.
+_NAME = re.compile(r"access\.api\.error\.[a-z_]+: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class ControlAnswer:
 
 
 class Refused(Exception):
-    """The API said no: HTTP `status`, error number `code`, and a sentence for people."""
+    """The API said no: HTTP `status`, error number `code`, and a sentence for people, without the error's name."""
 
     def __init__(self, status: int, code: int, message: str) -> None:
         super().__init__(message)
@@ -72,7 +75,8 @@ class ControlClient:
             raise Unreachable(f"What answers at {self.base_url} is not Foregate's API (HTTP {status}).") from error
         if status >= 400:
             first = errors[0] if errors else {}
-            raise Refused(status, int(first.get("code", 0)), str(first.get("message", f"HTTP {status}")))
+            message = str(first.get("message", f"HTTP {status}"))
+            raise Refused(status, int(first.get("code", 0)), _NAME.sub("", message))
         seq = headers.get("Foregate-Change")
         return ControlAnswer(result, envelope.get("result_info") or {}, int(seq) if seq else None)
 

@@ -7,7 +7,7 @@ The token's id and secret lie in `demo/token` (0600) in the form in which curl r
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,11 @@ def token_path(home: Home) -> Path:
 def ensure_demo(client: ControlClient, home: Home, port: int) -> None:
     """Make the demo whole, with its origin on 127.0.0.1:`port`. Safe to repeat. Raises Refused or Unreachable."""
     made = _read_made(home)
-    tunnel_id = _ensure_tunnel(client, made.tunnel_id)
-    _ensure_ingress(client, tunnel_id, port)
-    token_id = _ensure_token(client, home, made.token_id)
-    app_id = _ensure_app(client, made.app_id, token_id)
-    if (now_made := _Made(tunnel_id, token_id, app_id)) != made:
-        write_private(_made_path(home), json.dumps(asdict(now_made), indent=2).encode() + b"\n")
+    # Kept after each step, so that one that is refused does not have those before it made again at the next try.
+    made = _keep(home, made, tunnel_id=_ensure_tunnel(client, made.tunnel_id))
+    _ensure_ingress(client, made.tunnel_id, port)
+    made = _keep(home, made, token_id=_ensure_token(client, home, made.token_id))
+    _keep(home, made, app_id=_ensure_app(client, made.app_id, made.token_id))
 
 
 def _ensure_tunnel(client: ControlClient, tunnel_id: str) -> str:
@@ -118,6 +117,13 @@ def _get(client: ControlClient, path: str, item_id: str) -> dict[str, Any] | Non
 
 def _made_path(home: Home) -> Path:
     return home.demo / "made.json"
+
+
+def _keep(home: Home, made: _Made, **ids: str) -> _Made:
+    now_made = replace(made, **ids)
+    if now_made != made:
+        write_private(_made_path(home), json.dumps(asdict(now_made), indent=2).encode() + b"\n")
+    return now_made
 
 
 def _read_made(home: Home) -> _Made:
