@@ -17,13 +17,13 @@ from foregate.access.applications.edge_config import compile_record as compile_a
 from foregate.access.applications.groups_api import GroupsApi
 from foregate.access.applications.policies_api import PoliciesApi
 from foregate.access.events.intake import EventIntake
+from foregate.access.events.last_seen import TelemetryLastSeen
 from foregate.access.organization.api import KeysApi, OrganizationApi
 from foregate.access.organization.edge_config import compile_account, keys_compiler
 from foregate.access.organization.rotation import rotate_due
 from foregate.access.organization.writes import OrganizationSetUp
 from foregate.access.tokens.api import ServiceTokensApi
 from foregate.access.tokens.edge_config import compile_record as compile_token
-from foregate.access.tokens.model import LastSeenReport
 from foregate.api.app import create_app
 from foregate.api.changes import Changes
 from foregate.api.operations import Operations
@@ -107,17 +107,12 @@ def _products(
         IdentityApi(records, changes, set_ups).operations(),
         OrganizationApi(records, changes, master_key).operations(),
         KeysApi(records, changes, master_key).operations(),
-        ServiceTokensApi(records, changes, master_key, _NothingSeen()).operations(),
+        ServiceTokensApi(records, changes, master_key, TelemetryLastSeen(telemetry, records, utc_now)).operations(),
         ApplicationsApi(records, changes).operations(),
         PoliciesApi(records, changes).operations(),
         GroupsApi(records, changes).operations(),
         TunnelsApi(records, changes).operations(),
     ]
-
-
-class _NothingSeen:
-    async def last_seen(self, client_ids: Sequence[str]) -> LastSeenReport:
-        return LastSeenReport()
 
 
 def _compiler(master_key: MasterKey) -> CompileRecord:

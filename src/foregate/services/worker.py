@@ -7,8 +7,11 @@ import asyncio
 import threading
 
 from foregate.access.events.consumers import event_jobs
+from foregate.access.events.retention import Limits, Retention
 from foregate.core.clock import utc_now
+from foregate.database.engine import Database
 from foregate.database.migrate import upgrade
+from foregate.database.telemetry_schema import RETENTION
 from foregate.eventlog.runner import run as run_consumers
 from foregate.services.home import open_home
 from foregate.services.settings import Settings
@@ -20,7 +23,9 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
     await asyncio.to_thread(upgrade, home.telemetry_db, "telemetry")
     stop = threading.Event()
     jobs = event_jobs(home.telemetry_db)
-    running = asyncio.create_task(asyncio.to_thread(run_consumers, jobs, [], stop, utc_now))
+    housekeeping = Database(home.telemetry_db, RETENTION)
+    chores = [Retention(housekeeping, Limits(settings.events_max_bytes, settings.events_max_age), utc_now)]
+    running = asyncio.create_task(asyncio.to_thread(run_consumers, jobs, chores, stop, utc_now))
     ending = asyncio.create_task(told.wait())
     await asyncio.wait({running, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
@@ -28,5 +33,5 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
     try:
         await running
     finally:
-        for job in jobs:
-            job.database.close()
+        for database in (housekeeping, *(job.database for job in jobs)):
+            database.close()
