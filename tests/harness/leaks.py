@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import base64
 import re
-import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from foregate.core.masterkey import MasterKey, load
 from foregate.core.secrets import Secret, digest_secret
+from harness.log import event_batches, log_records
 from harness.processes import processes_of
 from harness.product import Foregate
 
@@ -160,9 +159,8 @@ def _files(foregate: Foregate) -> Iterator[Place]:
 
 def _log_values(foregate: Foregate) -> Iterator[Place]:
     """The log's records, event batches unpacked. Edge records hold digests, as every edge must know them."""
-    with sqlite3.connect(f"file:{foregate.home / 'telemetry.db'}?mode=ro", uri=True) as connection:
-        for offset, topic, value in connection.execute("SELECT offset, topic, value FROM log_records"):
-            may_hold = frozenset({"digest"} if topic == "edge-config" else ())
-            _, _, packed = value.partition(b"\n")
-            content = value + zlib.decompress(packed) if topic == "login-events" and packed else value
-            yield Place(f"{topic} record {offset}", content, may_hold)
+    for offset, topic, value in log_records(foregate):
+        may_hold = frozenset({"digest"} if topic == "edge-config" else ())
+        yield Place(f"{topic} record {offset}", value, may_hold)
+    for number, lines in enumerate(event_batches(foregate)):
+        yield Place(f"event batch {number}", lines)

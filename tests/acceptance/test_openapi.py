@@ -1,0 +1,119 @@
+"""The served OpenAPI is true: schemathesis makes requests of it, good and bad, and checks every answer against it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.product import Foregate, running_foregate
+
+SECONDS = int(os.environ.get("TEST_OPENAPI_SECONDS", "45"))
+SEED = os.environ.get("TEST_SEED", "1")
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "ignored_auth",
+    "unsupported_method",
+)
+METHODS = {"get", "post", "put", "patch", "delete"}
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Foregate]:
+    """A Foregate of its own: the requests create, change and delete whatever they find."""
+    with running_foregate() as foregate:
+        yield foregate
+
+
+@pytest.fixture(scope="module")
+def document(served: Foregate) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.api_port}/openapi.json", timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def test_document_names_every_call_of_the_first_issue(document: dict[str, Any]) -> None:
+    account = "/accounts/{account_id}"
+    calls = {
+        (method, path.replace("{service_token_id}", "{id}"))
+        for path, operations in document["paths"].items()
+        for method in METHODS & operations.keys()
+    }
+    paths = {path for _, path in calls}
+    assert ("get", "/user/tokens/verify") in calls
+    assert {("get", "/accounts"), ("post", "/accounts"), ("get", account), ("put", account)} <= calls
+    tokens = f"{account}/access/service_tokens"
+    assert {
+        ("get", tokens),
+        ("post", tokens),
+        ("get", f"{tokens}/{{id}}"),
+        ("put", f"{tokens}/{{id}}"),
+        ("delete", f"{tokens}/{{id}}"),
+        ("post", f"{tokens}/{{id}}/refresh"),
+        ("post", f"{tokens}/{{id}}/rotate"),
+    } <= calls
+    for start in (
+        "access/apps",
+        "access/policies",
+        "access/groups",
+        "access/organizations",
+        "access/keys",
+        "cfd_tunnel",
+    ):
+        assert f"{account}/{start}" in paths
+    assert f"{account}/access/logs/access_requests" in paths
+
+
+def test_every_call_says_what_it_answers_and_how_one_is_let_in(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for method in METHODS & operations.keys():
+            operation = operations[method]
+            assert operation["summary"], path
+            assert any(status.startswith("2") for status in operation["responses"]), path
+            assert {"400", "401"} <= set(operation["responses"]), path
+            assert operation.get("security") or document.get("security"), path
+
+
+def test_answers_are_as_the_document_says(served: Foregate, document: dict[str, Any], tmp_path: Path) -> None:
+    # The server stands in the document by its own port; the token goes by a configuration file, not the command line.
+    schema = tmp_path / "openapi.json"
+    schema.write_text(json.dumps(document))
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(
+        f'headers = {{ Authorization = "Bearer ${{FOREGATE_TEST_API_TOKEN}}" }}\n'
+        f'[parameters]\naccount_id = "{served.account_id}"\n'
+    )
+    config.chmod(0o600)
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "schemathesis"),
+            f"--config-file={config}",
+            "run",
+            str(schema),
+            f"--url=http://127.0.0.1:{served.api_port}/client/v4",
+            "--phases=examples,coverage,fuzzing",
+            f"--checks={','.join(CHECKS)}",
+            "--max-examples=20",
+            f"--seed={SEED}",
+            "--workers=2",
+            "--no-color",
+        ],
+        env={**served.environment, "FOREGATE_TEST_API_TOKEN": served.admin_token},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=SECONDS * 6,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
