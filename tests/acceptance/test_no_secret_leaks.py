@@ -54,7 +54,7 @@ def misuse_at_the_edge(foregate: Foregate, host: str, tokens: list[Token]) -> No
         [*token.headers, *token.headers],
         [("CF-Access-Client-Id", token.secret), ("CF-Access-Client-Secret", token.client_id)],
         [("CF-Access-Client-Secret", token.secret)],
-        [("Authorization", f'{{"cf-access-client-id":"{token.client_id}","cf-access-client-secret":"{token.secret}'))],
+        [("Authorization", f'{{"cf-access-client-id":"{token.client_id}","cf-access-client-secret":"{token.secret}')],
         [("Authorization", f"Bearer {token.secret}")],
         [("Cookie", f"CF_Authorization={token.secret}")],
         [("User-Agent", token.secret), ("Referer", f"http://{host}/{token.secret}")],

@@ -6,6 +6,7 @@ so is the edge, which must follow.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -61,7 +62,7 @@ def walk(request: pytest.FixtureRequest, foregate: Foregate, origin: Origin) -> 
     prefix = unique(request.param)
     host = f"{prefix}.localhost"
     environment = {
-        **foregate.environment,
+        **os.environ,
         "CLOUDFLARE_BASE_URL": foregate.base_url,
         "CLOUDFLARE_API_TOKEN": foregate.admin_token,
         "CLOUDFLARE_ACCOUNT_ID": foregate.account_id,
