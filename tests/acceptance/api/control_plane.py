@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import httpx
 import uvicorn
 from cloudflare import Cloudflare
 
@@ -75,6 +77,21 @@ class ControlPlane:
             max_retries=retries,
             _strict_response_validation=True,
         )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        account_id: str | None = None,
+        headers: dict[str, str] | None = None,
+        token: Secret | None = None,
+        **options: Any,
+    ) -> httpx.Response:
+        """A plain request, for what the SDK does not show or send. `{account_id}` in the path is filled in."""
+        url = self.base_url + path.format(account_id=account_id or self.account_id)
+        bearer = {"Authorization": f"Bearer {(token or self.admin).reveal()}"}
+        return httpx.request(method, url, headers={**bearer, **(headers or {})}, timeout=10, **options)
 
     def api_token(
         self,
