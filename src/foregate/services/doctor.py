@@ -20,6 +20,7 @@ from foregate.core.errors import ForegateError
 from foregate.core.masterkey import load as load_master_key
 from foregate.engines.haproxy.process import find_binary, require_version
 from foregate.services.clock_state import is_synchronised
+from foregate.services.engines import find_workers
 from foregate.services.home import Home
 from foregate.services.ports import find_port_holder, is_free
 from foregate.services.settings import PREFIX, Settings
@@ -168,14 +169,14 @@ def _ports(settings: Settings, home: Home) -> Iterator[Finding]:
         ("HTTP_PORT", settings.bind, settings.http_port),
         ("HTTPS_PORT", settings.bind, settings.https_port),
     )
-    ours = {process.pid for process in read_status(home).processes if process.pid}
+    ours = {process.pid for process in read_status(home).processes} | set(find_workers(settings, home))
     for name, host, port in wanted:
         check = f"port {port}"
         if is_free(host, port):
             yield Finding(check, "free")
             continue
         holder = find_port_holder(port)
-        if holder is not None and (holder.pid in ours or str(home.edge) in holder.command):
+        if holder is not None and holder.pid in ours:
             yield Finding(check, f"in use by this Foregate ({holder.name}, process {holder.pid})")
         else:
             who = f"process {holder.pid} ({holder.name})" if holder else "another program"

@@ -12,11 +12,10 @@ _LISTENING = "0A"  # the state column of /proc/net/tcp
 
 @dataclass(frozen=True, slots=True)
 class PortHolder:
-    """A process that listens on a port. `command` is its command line, for comparison, not for printing."""
+    """A process that listens on a port, and its short name."""
 
     pid: int
     name: str
-    command: str
 
 
 def is_free(host: str, port: int) -> bool:
@@ -62,7 +61,6 @@ def _has_descriptor(process: Path, links: set[str]) -> bool:
 def _describe(process: Path) -> PortHolder:
     try:
         name = (process / "comm").read_text().strip()
-        command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
     except OSError:
-        name, command = "", ""
-    return PortHolder(int(process.name), name, command)
+        name = ""
+    return PortHolder(int(process.name), name)

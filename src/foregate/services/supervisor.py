@@ -17,6 +17,7 @@ from foregate.core.errors import ErrorCode, ForegateError
 from foregate.services.board import Board
 from foregate.services.children import Child, ChildSpec, GaveUp
 from foregate.services.curl import curl_lines
+from foregate.services.engines import end_workers
 from foregate.services.holder import Held, find_holder, hold
 from foregate.services.home import Home, open_home
 from foregate.services.process import held_message, lock_path
@@ -142,6 +143,8 @@ class _Supervisor:
             else:
                 ended &= ending.result()
             self._publish()
+        if not ended:
+            end_workers(self._settings, self._home)
         return ended
 
     def _catch_signals(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from foregate.core.errors import ErrorCode, ForegateError
+from foregate.services.engines import find_workers
 from foregate.services.holder import find_holder
 from foregate.services.home import Home
 from foregate.services.ports import find_port_holder, is_free
@@ -41,11 +42,12 @@ def require_ports(settings: Settings, home: Home) -> None:
         (settings.bind, settings.http_port, "HTTP_PORT"),
         (settings.bind, settings.https_port, "HTTPS_PORT"),
     )
+    workers = find_workers(settings, home)
     for host, port, name in wanted:
         if is_free(host, port):
             continue
         holder = find_port_holder(port)
-        if holder is not None and str(home.edge) in holder.command:
+        if holder is not None and holder.pid in workers:
             continue
         who = f"process {holder.pid} ({holder.name})" if holder else "another program"
         raise ForegateError(
