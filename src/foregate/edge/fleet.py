@@ -1,0 +1,181 @@
+"""The HAProxy workers of an edge: the one that serves, and those that still finish what they began. asyncio.
+
+Who runs is on disk before a worker starts, so the next agent finds it, whenever this one is killed. Knows nothing of
+records: a worker gets rendered files and a folder of maps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import orjson
+import structlog
+
+from foregate.core.masterkey import write_private
+from foregate.edge.paths import EdgePaths
+from foregate.edge.spool import open_for_worker, spool_path
+from foregate.engines.haproxy.control import Control
+from foregate.engines.haproxy.process import Identity, Launch, Worker, Workers
+
+log = structlog.get_logger(__name__)
+
+# HAProxy ends a drained worker's last connections after ten minutes by itself (`hard-stop-after`); this is for one
+# that does not.
+_DRAIN_SECONDS = 660.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outfit:
+    """What a new worker is made from. `files` by name; `write_maps` fills its folder of maps."""
+
+    files: Mapping[str, str] = field(repr=False)
+    write_maps: Callable[[Path], None]
+    peppers: Mapping[int, bytes] = field(repr=False)
+
+
+class Fleet:
+    """Starts, replaces, adopts and ends workers. One call of `start` at a time."""
+
+    def __init__(self, workers: Workers, paths: EdgePaths, on_exit: Callable[[Worker], None]) -> None:
+        """`on_exit` is called when the worker that serves ends unasked."""
+        self._workers = workers
+        self._paths = paths
+        self._on_exit = on_exit
+        self._draining: dict[str, Worker] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._generation = 0
+        self.current: Worker | None = None
+
+    def controls(self) -> list[Control]:
+        """Sessions with all workers, the one that serves first."""
+        everyone = [*([self.current] if self.current else []), *self._draining.values()]
+        return [worker.control for worker in everyone if not worker.exited.done()]
+
+    def next_generation(self) -> int:
+        """Higher than any before, those of earlier agents included: milliseconds since 1970, or one more."""
+        self._generation = max(self._generation + 1, time.time_ns() // 1_000_000)
+        return self._generation
+
+    async def adopt(self) -> bool:
+        """Take over what an earlier agent left running. Whether a worker serves now."""
+        for identity in _read_roster(self._paths.roster):
+            worker = await self._workers.adopt(identity)
+            if worker is None:
+                continue
+            if (await worker.control.info()).get("Stopping") == "1":
+                self._let_drain(worker)
+            else:
+                if self.current is not None:
+                    self._let_drain(self.current)
+                self._serve(worker)
+        self._write_roster()
+        return self.current is not None
+
+    async def start(self, name: str, outfit: Outfit) -> None:
+        """Start a worker called `name` (`new_name`) in place of the one that serves.
+
+        ConfigurationRefused and WorkerFailed leave the old one serving.
+        """
+        launch = self._launch(name, outfit)
+        self._write_roster(Identity(name, 0, 0, str(launch.socket), str(launch.spool), str(launch.folder)))
+        spool = open_for_worker(self._paths.spool, name)
+        try:
+            outfit.write_maps(launch.maps)
+            old = self.current if self.current and not self.current.exited.done() else None
+            worker = await self._workers.start(launch, replaces=old)
+        except BaseException:
+            shutil.rmtree(launch.maps, ignore_errors=True)
+            self._write_roster()
+            raise
+        finally:
+            os.close(spool)
+        if old is not None:
+            self._let_drain(old)
+        self._serve(worker)
+        self._write_roster()
+        # HAProxy has read them: a million entries need not lie on the disk twice.
+        shutil.rmtree(launch.maps, ignore_errors=True)
+        log.info("worker_serves", worker=name, pid=worker.identity.pid)
+
+    async def stop(self, deadline_seconds: float) -> None:
+        """Drain and end every worker."""
+        everyone = [*([self.current] if self.current else []), *self._draining.values()]
+        self.current = None
+        await asyncio.gather(*(worker.drain(deadline_seconds) for worker in everyone))
+        for worker in everyone:
+            self._clean_up(worker)
+        self._draining.clear()
+        self._paths.roster.unlink(missing_ok=True)
+
+    def detach(self) -> None:
+        """Let go of every worker without ending it."""
+        for task in self._tasks:
+            task.cancel()
+        for worker in [*([self.current] if self.current else []), *self._draining.values()]:
+            worker.detach()
+
+    def folder(self, name: str) -> Path:
+        """Where the rendered files of the worker `name` go."""
+        return self._paths.workers / name
+
+    def _launch(self, name: str, outfit: Outfit) -> Launch:
+        return Launch(
+            name=name,
+            files=outfit.files,
+            folder=self.folder(name),
+            maps=self._paths.maps / name,
+            socket=self._paths.worker_socket(name),
+            spool=spool_path(self._paths.spool, name),
+            log=self._paths.logs / "haproxy.log",
+            peppers=outfit.peppers,
+            generation=self.next_generation(),
+        )
+
+    def _serve(self, worker: Worker) -> None:
+        self.current = worker
+        worker.exited.add_done_callback(lambda _: self._exited(worker))
+
+    def _exited(self, worker: Worker) -> None:
+        self._clean_up(worker)
+        if self.current is worker and not worker.is_asked_to_stop:
+            self._on_exit(worker)
+
+    def _let_drain(self, worker: Worker) -> None:
+        self._draining[worker.identity.name] = worker
+        task = asyncio.create_task(self._drain(worker))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self, worker: Worker) -> None:
+        await worker.drain(_DRAIN_SECONDS)
+        self._draining.pop(worker.identity.name, None)
+        self._clean_up(worker)
+        self._write_roster()
+
+    def _clean_up(self, worker: Worker) -> None:
+        Path(worker.identity.socket).unlink(missing_ok=True)
+        shutil.rmtree(worker.identity.folder, ignore_errors=True)
+
+    def _write_roster(self, starting: Identity | None = None) -> None:
+        everyone = [*self._draining.values(), *([self.current] if self.current else [])]
+        identities = [worker.identity for worker in everyone] + ([starting] if starting else [])
+        write_private(self._paths.roster, orjson.dumps([asdict(identity) for identity in identities]))
+
+
+def new_name(now_seconds: float) -> str:
+    """A worker's name: the time it starts, so that names sort, and a random rest, so that they never repeat."""
+    return f"w{int(now_seconds):010d}-{secrets.token_hex(4)}"
+
+
+def _read_roster(path: Path) -> list[Identity]:
+    try:
+        return [Identity(**found) for found in orjson.loads(path.read_bytes())]
+    except (FileNotFoundError, ValueError, TypeError):
+        return []
