@@ -155,4 +155,4 @@ class IdentityApi:
 
 
 def _membership(account: Account) -> Any:
-    return Membership(account.id, "accepted", AccountName(account.id, account.name), ("API token",))
+    return Membership(account.id, "accepted", AccountName(account.id, account.name, account.type), ("API token",))

@@ -60,6 +60,7 @@ class AccountName:
 
     id: str
     name: str
+    type: AccountType
 
 
 @dataclass(frozen=True, slots=True)
