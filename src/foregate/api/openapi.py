@@ -17,6 +17,7 @@ _REF = "#/components/schemas/{model}"
 _ALWAYS = (ErrorCode.INVALID_INPUT, ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.UNAVAILABLE)
 _ACCOUNT_ID = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 _OBJECT_ID = {"type": "string", "format": "uuid"}
+_SEQ = {"type": "integer", "minimum": 1}
 
 _MESSAGE: dict[str, Any] = {
     "type": "object",
@@ -125,7 +126,7 @@ def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": _ACCOUNT_ID if name == "account_id" else _OBJECT_ID,
+            "schema": {"account_id": _ACCOUNT_ID, "seq": _SEQ}.get(name, _OBJECT_ID),
         }
         for name in names
     ]

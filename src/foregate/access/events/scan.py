@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 
 from sqlalchemy import Connection, text
@@ -25,7 +25,8 @@ from foregate.eventlog.sql import SqlLog
 SEARCH_SECONDS = 2.0
 # Records that no block covers yet are opened so many at a time.
 _UNINDEXED_STEP = 32
-_NO_BOUND = 2**62
+# Later than every event.
+FOREVER = 2**62
 _CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,12})")
 
 _BLOCKS = text(
@@ -48,6 +49,7 @@ class Place:
 
 
 START = Place(0, 0)
+"""Before every event."""
 
 
 def parse_place(cursor: str, *, pointer: str) -> Place:
@@ -60,19 +62,20 @@ def parse_place(cursor: str, *, pointer: str) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which events: those of the account (and with `has_unowned` of none), and of everything else that is given.
+    """Which events: those of the account (and with `has_unowned` of none) that are all of what is given.
 
-    `since` (inclusive) and `until` (exclusive) are microseconds; `has_client` asks for a client id, any one.
+    An empty set or text asks for nothing. `since` (inclusive) and `until` (exclusive) are microseconds; `has_client`
+    asks for a client id, any one; `without_...` for another value than this.
     """
 
     account_id: str
     has_unowned: bool = False
-    client_id: str = ""
-    app_id: str = ""
+    client_ids: frozenset[str] = frozenset()
+    app_ids: frozenset[str] = frozenset()
     ray_id: str = ""
     reasons: frozenset[Reason] = frozenset(Reason)
     since: int = 0
-    until: int = _NO_BOUND
+    until: int = FOREVER
     has_client: bool = False
     without_app_id: str = ""
     without_ray_id: str = ""
@@ -81,8 +84,8 @@ class Wanted:
         """Whether the event is one of them."""
         return (
             (event.account_id == self.account_id or (self.has_unowned and not event.account_id))
-            and self.client_id in ("", event.client_id)
-            and self.app_id in ("", event.app_id)
+            and (not self.client_ids or event.client_id in self.client_ids)
+            and (not self.app_ids or event.app_id in self.app_ids)
             and self.ray_id in ("", event.ray_id)
             and event.reason in self.reasons
             and self.since <= event.at < self.until
@@ -93,60 +96,89 @@ class Wanted:
 
     def needles(self) -> list[bytes]:
         """Bytes that the line of every such event holds: looked for before a line is parsed."""
-        pairs = {"id": self.client_id, "app": self.app_id, "ray": self.ray_id}
-        found = [f'"{name}":"{value}"'.encode() for name, value in pairs.items() if value]
-        return found if self.has_unowned else [*found, f'"acct":"{self.account_id}"'.encode()]
+        found = [] if self.has_unowned else [f'"acct":"{self.account_id}"'.encode()]
+        for name, values in (("id", self.client_ids), ("app", self.app_ids), ("ray", {self.ray_id} - {""})):
+            if len(values) == 1:
+                found.append(f'"{name}":"{next(iter(values))}"'.encode())
+        return found
 
     def may_be_in(self, filter_: bytes) -> bool:
         """Whether a block with this filter may hold such an event."""
-        owner = "" if self.has_unowned else self.account_id
-        return all(may_hold(filter_, identifier) for identifier in (self.client_id, self.app_id, owner) if identifier)
+        owners = frozenset() if self.has_unowned else frozenset({self.account_id})
+        return all(
+            not values or any(may_hold(filter_, value) for value in values)
+            for values in (self.client_ids, self.app_ids, owners)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """Events with their places, in the order searched. `reached`: the place to go on from. `is_cut`: the search ended
-    for lack of time, so that there may be more even though the limit is not reached."""
+    for lack of time, so that there may be more even though the limit is not reached. `began`: where the search began,
+    so what comes later lies after it."""
 
     events: list[tuple[Place, Event]]
     reached: Place
     is_cut: bool
+    began: Place = START
 
 
-def search_back(connection: Connection, wanted: Wanted, before: Place | None, limit: int) -> Found:
-    """The newest matching events before a place (None: before the end), the newest first."""
+def search_back(connection: Connection, wanted: Wanted, before: Place | None, limit: int, skip: int = 0) -> Found:
+    """The newest matching events before a place (None: before the end) but for the first `skip`, the newest first."""
     bounds = SqlLog(connection).bounds(LOGIN_EVENTS)
-    top = Place(bounds.end + 1, 0) if before is None else before
+    top = end_of(bounds.end) if before is None else before
     spans = _spans_back(connection, wanted, bounds.start + 1, min(top.offset, bounds.end))
-    found = Found([], top, False)
+    picker = _Picker(wanted, limit, skip)
     deadline = monotonic() + SEARCH_SECONDS
     for record in (record for span in spans for record in reversed(_read(connection, *span))):
         for place, line in reversed(_lines(record, wanted)):
-            if place < top and _take(found.events, place, line, wanted) and len(found.events) == limit:
-                return replace(found, reached=place)
-        found = replace(found, reached=Place(record.offset, 0))
+            if place < top and picker.is_full_with(place, line):
+                return Found(picker.events, place, False, top)
         if monotonic() > deadline:
-            return replace(found, is_cut=True)
-    return replace(found, reached=Place(0, 0))
+            return Found(picker.events, Place(record.offset, 0), True, top)
+    return Found(picker.events, START, False, top)
 
 
-def search_on(connection: Connection, wanted: Wanted, after: Place, limit: int) -> Found:
-    """The first matching events after a place, in order."""
+def search_on(connection: Connection, wanted: Wanted, after: Place, limit: int, skip: int = 0) -> Found:
+    """The first matching events after a place but for the first `skip`, in order."""
     bounds = SqlLog(connection).bounds(LOGIN_EVENTS)
     spans = _spans_on(connection, wanted, max(after.offset, bounds.start + 1), bounds.end)
-    found = Found([], after, False)
+    picker = _Picker(wanted, limit, skip)
     deadline = monotonic() + SEARCH_SECONDS
     for record in (record for span in spans for record in _read(connection, *span)):
         for place, line in _lines(record, wanted):
-            if place > after and _take(found.events, place, line, wanted) and len(found.events) == limit:
-                return replace(found, reached=place)
-        found = replace(found, reached=_end_of(record.offset))
+            if place > after and picker.is_full_with(place, line):
+                return Found(picker.events, place, False, after)
         if monotonic() > deadline:
-            return replace(found, is_cut=True)
-    return replace(found, reached=max(after, _end_of(bounds.end)))
+            return Found(picker.events, end_of(record.offset), True, after)
+    return Found(picker.events, max(after, end_of(bounds.end)), False, after)
 
 
-def _end_of(offset: int) -> Place:
+class _Picker:
+    """Takes matching events, after the first `skip`, up to `limit`."""
+
+    def __init__(self, wanted: Wanted, limit: int, skip: int) -> None:
+        self.events: list[tuple[Place, Event]] = []
+        self._wanted = wanted
+        self._limit = limit
+        self._skip = skip
+
+    def is_full_with(self, place: Place, line: bytes) -> bool:
+        """Take the line if it matches; whether the limit is reached now."""
+        try:
+            event = parse_line(line)
+        except MalformedLine:
+            return False
+        if not self._wanted.matches(event):
+            return False
+        if self._skip:
+            self._skip -= 1
+            return False
+        self.events.append((place, event))
+        return len(self.events) == self._limit
+
+
+def end_of(offset: int) -> Place:
     """After every line of that record."""
     return Place(offset, 10**12 - 1)
 
@@ -202,14 +234,3 @@ def _lines(record: LogRecord, wanted: Wanted) -> list[tuple[Place, bytes]]:
         for first_byte, line in each_line(lines)
         if all(needle in line for needle in needles) and not is_notice(line)
     ]
-
-
-def _take(events: list[tuple[Place, Event]], place: Place, line: bytes, wanted: Wanted) -> bool:
-    try:
-        event = parse_line(line)
-    except MalformedLine:
-        return False
-    if wanted.matches(event):
-        events.append((place, event))
-        return True
-    return False

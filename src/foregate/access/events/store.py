@@ -3,6 +3,7 @@ made, of records.db names and which edges there are."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, select, text
 
 from foregate.core.decision import Reason
-from foregate.database.records_schema import edges, outbox, service_tokens
+from foregate.database.records_schema import applications, edges, outbox, service_tokens
 from foregate.database.telemetry_schema import last_seen, log_records
 from foregate.eventlog.model import EDGE_CONFIG, LOGIN_EVENTS
 
@@ -47,6 +48,9 @@ _SEEN = select(last_seen.c.client_id, last_seen.c.seen_at, last_seen.c.edge_id).
 )
 _NAMES = select(service_tokens.c.client_id, service_tokens.c.id).where(
     service_tokens.c.client_id.in_(bindparam("ids", expanding=True))
+)
+_APPLICATIONS = select(applications.c.id, applications.c.name, applications.c.body).where(
+    applications.c.id.in_(bindparam("ids", expanding=True))
 )
 _EDGES = select(edges.c.id, edges.c.name).where(edges.c.revoked_at.is_(None)).order_by(edges.c.created_at, edges.c.id)
 
@@ -111,6 +115,15 @@ class Edge:
 
     id: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What an event's application is called."""
+
+    id: str
+    name: str
+    domain: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +229,19 @@ def token_ids(records: Connection, client_ids: Iterable[str]) -> dict[str, str]:
         rows = records.execute(_NAMES, {"ids": wanted[start : start + _CHUNK]})
         found.update({client_id: token_id for client_id, token_id in rows})
     return found
+
+
+def applications_of(records: Connection, app_ids: Iterable[str]) -> dict[str, Application]:
+    """Those of the applications that still exist, by id."""
+    rows = records.execute(_APPLICATIONS, {"ids": sorted(set(app_ids))})
+    return {app_id: Application(app_id, name, json.loads(body).get("domain") or "") for app_id, name, body in rows}
+
+
+def application_ids_of(records: Connection, account_id: str, application: str) -> list[str]:
+    """The ids of the account's applications with this name."""
+    columns = applications.c
+    query = select(columns.id).where(columns.account_id == account_id, columns.name == application)
+    return [row[0] for row in records.execute(query.limit(100))]
 
 
 def client_ids_of(records: Connection, account_id: str, token: str) -> list[str]:
