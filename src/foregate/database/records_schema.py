@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from foregate.database.rights import Rights, TableRights
@@ -125,8 +126,9 @@ service_tokens = Table(
     CheckConstraint(
         "(previous_secret_version IS NULL) = (previous_secret_expires_at IS NULL)", name="previous_secret_has_an_end"
     ),
-    Index("service_tokens_account", "account_id", "created_at", "id"),
-    Index("service_tokens_name", "account_id", "name"),
+    # Lists count and page within the index, which therefore leaves deleted tokens out.
+    Index("service_tokens_account", "account_id", "created_at", "id", sqlite_where=text("deleted_at IS NULL")),
+    Index("service_tokens_name", "account_id", "name", "created_at", "id", sqlite_where=text("deleted_at IS NULL")),
 )
 
 secret_versions = Table(

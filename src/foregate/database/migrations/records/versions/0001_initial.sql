@@ -159,9 +159,9 @@ CREATE TABLE service_tokens (
     UNIQUE (client_id)
 );
 
-CREATE INDEX service_tokens_account ON service_tokens (account_id, created_at, id);
+CREATE INDEX service_tokens_account ON service_tokens (account_id, created_at, id) WHERE deleted_at IS NULL;
 
-CREATE INDEX service_tokens_name ON service_tokens (account_id, name);
+CREATE INDEX service_tokens_name ON service_tokens (account_id, name, created_at, id) WHERE deleted_at IS NULL;
 
 CREATE TABLE signing_keys (
     kid TEXT NOT NULL,
