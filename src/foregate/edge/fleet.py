@@ -44,13 +44,14 @@ class Fleet:
     """Starts, replaces, adopts and ends workers. One call of `start` at a time."""
 
     def __init__(self, workers: Workers, paths: EdgePaths, on_exit: Callable[[Worker], None]) -> None:
-        """`on_exit` is called when the worker that serves ends unasked."""
+        """`on_exit` is called when the worker that serves ends unasked, or can no longer be told of changes."""
         self._workers = workers
         self._paths = paths
         self._on_exit = on_exit
         self._draining: dict[str, Worker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._generation = 0
+        self._untold: Worker | None = None
         self.current: Worker | None = None
 
     def controls(self) -> list[Control]:
@@ -97,12 +98,22 @@ class Fleet:
         finally:
             os.close(spool)
         if old is not None:
-            self._let_drain(old)
+            self._let_drain(old, 0 if old is self._untold else _DRAIN_SECONDS)
         self._serve(worker)
         self._write_roster()
         # HAProxy has read them: a million entries need not lie on the disk twice.
         shutil.rmtree(launch.maps, ignore_errors=True)
         log.info("worker_serves", worker=name, pid=worker.identity.pid)
+
+    async def give_up(self, control: Control) -> None:
+        """The worker behind `control` can no longer be told of changes: it must not go on with what it knows."""
+        for worker in self._draining.values():
+            if worker.control is control:
+                await worker.kill()
+        if self.current is not None and self.current.control is control and self._untold is not self.current:
+            # A new worker takes over its listeners first, so that nobody is turned away.
+            self._untold = self.current
+            self._on_exit(self.current)
 
     async def stop(self, deadline_seconds: float) -> None:
         """Drain and end every worker."""
@@ -147,14 +158,14 @@ class Fleet:
         if self.current is worker and not worker.is_asked_to_stop:
             self._on_exit(worker)
 
-    def _let_drain(self, worker: Worker) -> None:
+    def _let_drain(self, worker: Worker, seconds: float = _DRAIN_SECONDS) -> None:
         self._draining[worker.identity.name] = worker
-        task = asyncio.create_task(self._drain(worker))
+        task = asyncio.create_task(self._drain(worker, seconds))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _drain(self, worker: Worker) -> None:
-        await worker.drain(_DRAIN_SECONDS)
+    async def _drain(self, worker: Worker, seconds: float) -> None:
+        await worker.drain(seconds)
         self._draining.pop(worker.identity.name, None)
         self._clean_up(worker)
         self._write_roster()

@@ -33,9 +33,13 @@ TokenEntry = Callable[[str, wire.TokenValue], str]
 
 @dataclass(slots=True)
 class Taken:
-    """What a batch changed: tokens by client id (the engine's entry, None: gone), keys of other kinds, and counts."""
+    """What a batch changed: tokens by client id (the engine's entry, None: gone), keys of other kinds, and counts.
+
+    `must_recheck`: a token that was known before changed, so nobody may rely on what he remembers of it.
+    """
 
     tokens: dict[str, str | None] = field(default_factory=dict)
+    must_recheck: bool = False
     keys: set[str] = field(default_factory=set)
     cursor: int = 0
     applied: int = 0
@@ -130,9 +134,11 @@ class Intake:
                 taken.cursor = max(taken.cursor, record.seq)
                 taken.applied += 1
                 self._store(record, value, taken)
+                was_live = before is not None and before.value is not None
+                taken.must_recheck |= was_live and _is_token(key)
                 if warning:
                     self._note(Note(key, record.seq, warning), taken)
-                return (value is not None) - (before is not None and before.value is not None) if _is_token(key) else 0
+                return (value is not None) - was_live if _is_token(key) else 0
             case Ignore(_, seq):
                 taken.cursor = max(taken.cursor, seq)
                 taken.ignored += 1
@@ -179,6 +185,7 @@ class Intake:
             taken.applied += 1
             if _is_token(key):
                 taken.tokens[key[6:]] = None
+                taken.must_recheck = True
             else:
                 self._state.keep_fallback(self._state.get(key) or Row(key, 0, None))
                 taken.keys.add(key)

@@ -62,6 +62,10 @@ class Control:
             elif answer.strip():
                 raise ControlError(f"set map: {_first_line(answer)}")
 
+    async def add_overlay(self, lines: Iterable[MapLine]) -> None:
+        """Add tokens that the overlay does not hold yet, many at a time. Not safe to repeat: see `add_hot`."""
+        await self._add(await self._id(TokenMap.OVERLAY), lines)
+
     async def add_hot(self, lines: Iterable[MapLine]) -> None:
         """Add hot entries. A key must be added once until the next `replace`: a lookup finds the first of equal keys."""
         await self._add(await self._id(TokenMap.HOT), lines)

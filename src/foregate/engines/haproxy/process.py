@@ -15,7 +15,7 @@ import re
 import shutil
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from foregate.core.errors import ErrorCode, ForegateError
@@ -164,15 +164,25 @@ class Workers:
             launch.folder.rename(failed)
             raise
 
+    async def check(self, launch: Launch) -> None:
+        """Have HAProxy read the files and leave nothing behind. Raises ConfigurationRefused."""
+        try:
+            self._write(launch)
+            await self._check(launch)
+        finally:
+            shutil.rmtree(launch.folder, ignore_errors=True)
+
     async def adopt(self, identity: Identity) -> Worker | None:
-        """The worker an earlier agent left running; None where it is gone."""
-        if _started(identity.pid) != identity.started:
+        """The worker an earlier agent left running; None where it is gone. Process 0: whoever answers on its socket,
+        for an agent that ended before it knew the number."""
+        if identity.pid and _started(identity.pid) != identity.started:
             return None
         try:
             control = await open_control(Path(identity.socket))
-            if (await control.info()).get("Pid") != str(identity.pid):
+            pid = int((await control.info()).get("Pid", "0"))
+            if identity.pid not in (0, pid):
                 return None
-            return Worker(identity, control)
+            return Worker(replace(identity, pid=pid, started=_started(pid) or 0), control)
         except (ControlError, ProcessLookupError):
             return None
 

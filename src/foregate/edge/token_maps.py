@@ -1,0 +1,110 @@
+"""Keeps the token maps of running workers in step with the state: changes go into the overlay at once, and the
+overlay is folded into the base now and then. asyncio.
+
+A worker that cannot be told of a change must not go on: it is given up. What is pushed is always the newest known of a
+token, never what it was when a push was asked for, so pushes may overlap with starts and folds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import structlog
+
+from foregate.edge.fleet import Fleet
+from foregate.engines.haproxy.control import Control, ControlError, TokenMap
+from foregate.engines.haproxy.maps import TOMBSTONE, MapLine
+
+log = structlog.get_logger(__name__)
+
+# Changing an entry takes HAProxy a time that grows with the overlay (1 ms at 10,000); folding takes one that grows with
+# the base. So the overlay may grow with the base, within bounds.
+_LEAST_OVERLAY = 10_000
+_MOST_OVERLAY = 50_000
+_SHARE_OF_BASE = 20
+
+
+class TokenMaps:
+    """The overlay as every worker should have it. Bound to one event loop."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._overlay: dict[str, str | None] = {}
+        self._since_fold: set[str] | None = None
+        self._lock = asyncio.Lock()
+        self._base_tokens = 0
+
+    def load(self, changed: Iterable[tuple[str, str | None]], base_tokens: int) -> None:
+        """What the state says has changed since the base map in force, which holds `base_tokens`."""
+        self._overlay = dict(changed)
+        self._base_tokens = base_tokens
+
+    @property
+    def wants_fold(self) -> bool:
+        """Whether the overlay has grown enough to be worth a fold."""
+        return len(self._overlay) > min(max(_LEAST_OVERLAY, self._base_tokens // _SHARE_OF_BASE), _MOST_OVERLAY)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for a fold that the feed should wait too."""
+        return len(self._overlay) > 4 * _MOST_OVERLAY
+
+    def write_overlay(self, path: Path) -> None:
+        """The overlay as a map file, for a worker that starts."""
+        path.write_text("".join(f"{line.text}\n" for line in self._lines(self._overlay)))
+
+    async def push(self, tokens: dict[str, str | None], *, must_recheck: bool) -> None:
+        """Tell every worker of changed tokens; in force when this returns.
+
+        `must_recheck`: connections may remember something of them (not so if all are new).
+        """
+        known = self._overlay.keys() & tokens.keys()
+        self._overlay.update(tokens)
+        if self._since_fold is not None:
+            self._since_fold.update(tokens)
+        async with self._lock:
+            for control in self._fleet.controls():
+                is_current = self._fleet.current is not None and control is self._fleet.current.control
+                fresh = tokens.keys() - known if is_current else set()
+                await self._tell(control, tokens, fresh, must_recheck)
+
+    async def catch_up(self, client_ids: Iterable[str]) -> None:
+        """Tell the worker that has just started what changed after its overlay was written."""
+        async with self._lock:
+            if self._fleet.current is not None:
+                await self._tell(self._fleet.current.control, client_ids, set(), True)
+
+    def begin_fold(self) -> None:
+        """Call before the state is told that a base map is begun: what is pushed from here on may be missing in it."""
+        self._since_fold = set()
+
+    def abandon_fold(self) -> None:
+        """The base map did not come to be."""
+        self._since_fold = None
+
+    async def end_fold(self, base_tokens: int) -> None:
+        """The base map begun last is in force, here and in the current worker: the overlay keeps what came after."""
+        async with self._lock:
+            kept, self._since_fold = self._since_fold or set(), None
+            self.load(((client_id, self._overlay[client_id]) for client_id in kept), base_tokens)
+            if self._fleet.current is not None:
+                await self._fleet.current.control.replace(TokenMap.OVERLAY, list(self._lines(self._overlay)))
+        log.info("tokens_folded", base=base_tokens, overlay=len(kept))
+
+    async def _tell(self, control: Control, client_ids: Iterable[str], fresh: set[str], must_recheck: bool) -> None:
+        try:
+            await control.add_overlay(self._lines(fresh))
+            await control.put_overlay(list(self._lines(set(client_ids) - fresh)))
+            if must_recheck:
+                await control.raise_generation(self._fleet.next_generation())
+        except ControlError as error:
+            log.error("worker_cannot_be_told", reason=str(error))
+            await self._fleet.give_up(control)
+
+    def _lines(self, client_ids: Iterable[str]) -> Iterator[MapLine]:
+        for client_id in client_ids:
+            if client_id in self._overlay:
+                entry = self._overlay[client_id]
+                yield MapLine(client_id, TOMBSTONE if entry is None else entry)
