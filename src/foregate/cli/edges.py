@@ -30,5 +30,18 @@ def list_edges(as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [(e["name"], e["id"], e["applied_seq"], e["reported_at"], len(e["refused"]), len(e["held"])) for e in found]
-    print_table(("name", "id", "applied change", "reported", "refused", "held"), rows)
+    rows = [
+        (
+            edge["name"],
+            edge["is_reporting"],
+            edge["reported_at"],
+            edge["applied_seq"],
+            edge["pending"],
+            len(edge["refused"]),
+            len(edge["held"]),
+            edge["missing_events"],
+        )
+        for edge in found
+    ]
+    columns = ("name", "reporting", "reported", "applied change", "pending", "refused", "held", "missing events")
+    print_table(columns, rows)

@@ -44,7 +44,7 @@ app.add_typer(keys.app, name="keys")
 def main() -> None:
     """Run the command in `sys.argv` and exit with its code."""
     try:
-        app()
+        app(prog_name="foregate")
     except Exception as error:
         code = exit_code_of(error)
         if code is None:

@@ -81,4 +81,4 @@ def _print_rich(renderable: Any, stream: TextIO) -> None:
     with console.capture() as captured:
         console.print(renderable)
     # rich pads to the full width, which only hurts whoever greps.
-    print("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")), file=stream)
+    print("\n".join(line.rstrip() for line in captured.get().split("\n")).strip("\n"), file=stream)

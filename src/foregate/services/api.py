@@ -16,6 +16,7 @@ from foregate.access.applications.applications_api import ApplicationsApi
 from foregate.access.applications.edge_config import compile_record as compile_application
 from foregate.access.applications.groups_api import GroupsApi
 from foregate.access.applications.policies_api import PoliciesApi
+from foregate.access.events.api import EventsApi
 from foregate.access.events.intake import EventIntake
 from foregate.access.events.last_seen import TelemetryLastSeen
 from foregate.access.organization.api import KeysApi, OrganizationApi
@@ -24,6 +25,7 @@ from foregate.access.organization.rotation import rotate_due
 from foregate.access.organization.writes import OrganizationSetUp
 from foregate.access.tokens.api import ServiceTokensApi
 from foregate.access.tokens.edge_config import compile_record as compile_token
+from foregate.access.tokens.model import LastSeenReader
 from foregate.api.app import create_app
 from foregate.api.changes import Changes
 from foregate.api.operations import Operations
@@ -85,7 +87,11 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
     )
     try:
         await followers.start()
-        products = _products(records, telemetry, master_key, set_ups, publisher)
+        changes = Changes(records, lambda _seq: publisher.wake())
+        products = [
+            *_products(records, changes, master_key, set_ups, TelemetryLastSeen(telemetry, records, utc_now)),
+            EventsApi(telemetry, records, intake.arrivals).operations(),
+        ]
         app = create_app(products, credentials, routers=[feed_router(feed)])
         serving = serve(app, listener, told, before_drain=followers.close)
         await _while_alive(serving, publisher.run(), _rotate_keys(records, master_key, publisher))
@@ -97,17 +103,16 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
 
 def _products(
     records: AsyncDatabase,
-    telemetry: AsyncDatabase,
+    changes: Changes,
     master_key: MasterKey,
     set_ups: Sequence[AccountSetUp],
-    publisher: Publisher,
+    last_seen: LastSeenReader,
 ) -> list[Operations]:
-    changes = Changes(records, lambda _seq: publisher.wake())
     return [
         IdentityApi(records, changes, set_ups).operations(),
         OrganizationApi(records, changes, master_key).operations(),
         KeysApi(records, changes, master_key).operations(),
-        ServiceTokensApi(records, changes, master_key, TelemetryLastSeen(telemetry, records, utc_now)).operations(),
+        ServiceTokensApi(records, changes, master_key, last_seen).operations(),
         ApplicationsApi(records, changes).operations(),
         PoliciesApi(records, changes).operations(),
         GroupsApi(records, changes).operations(),

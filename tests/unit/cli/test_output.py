@@ -1,0 +1,53 @@
+"""Tables show everything, and a secret goes to stdout alone where somebody may catch it there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from foregate.cli.output import print_facts, print_issued, print_json, print_table, show
+
+LONG = "x" * 300
+
+
+def test_a_piped_table_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("name", "id"), [(LONG, 1), ("b", None)])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(LONG in line for line in lines)
+    assert lines[-1].split() == ["b", "-"]
+
+
+def test_markup_in_a_name_is_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts({"name": "[red]x[/] :smile:"})
+    assert "[red]x[/] :smile:" in capsys.readouterr().out
+
+
+def test_a_secret_is_all_that_a_pipe_gets(capsys: pytest.CaptureFixture[str]) -> None:
+    print_issued({"name": "ci"}, "cfast_secret")
+    captured = capsys.readouterr()
+    assert captured.out == "cfast_secret\n"
+    assert "cfast_secret" not in captured.err
+    assert "ci" in captured.err
+
+
+def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"name": "ü"})
+    assert json.loads(capsys.readouterr().out) == {"name": "ü"}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "-"),
+        ("", "-"),
+        (True, "yes"),
+        (False, "no"),
+        (0, "0"),
+        ([], "-"),
+        (["a", None], "a, -"),
+        ({"a": 1}, '{"a": 1}'),
+    ],
+)
+def test_cells(value: object, shown: str) -> None:
+    assert show(value) == shown
