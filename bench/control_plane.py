@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bench.load import find_wrk
@@ -93,18 +94,19 @@ def propagation(product: Foregate, host: str, *, changes: int, note: str, target
             ("CF-Access-Client-Secret", made["client_secret"]),
         ]
         with Connection(product.http_port) as connection:
-            accepted.append(_until(lambda: _status(connection, headers) == 200, begun))
+            accepted.append(_until(partial(_answers, connection, headers, 200), begun))
             begun = time.perf_counter()
             api.result("DELETE", f"/access/service_tokens/{made['id']}")
-            refused.append(_until(lambda: _status(connection, headers) == 401, begun))
+            refused.append(_until(partial(_answers, connection, headers, 401), begun))
+    measured = (("create -> accepted", accepted), ("revoke -> refused", refused))
     return [
-        Row(f"create -> accepted, p99, {note}", percentile(accepted, 0.99), target, "ms", True, _spread(accepted), accepted),
-        Row(f"revoke -> refused, p99, {note}", percentile(refused, 0.99), target, "ms", True, _spread(refused), refused),
+        Row(f"{name}, p99, {note}", percentile(took, 0.99), target, "ms", True, _spread(took), took)
+        for name, took in measured
     ]
 
 
-def _status(connection: Connection, headers: list[tuple[str, str]]) -> int:
-    return connection.request("GET", "/", headers).status
+def _answers(connection: Connection, headers: list[tuple[str, str]], status: int) -> bool:
+    return connection.request("GET", "/", headers).status == status
 
 
 def _until(is_so: Callable[[], bool], begun: float, *, deadline: float = 10) -> float:
@@ -116,5 +118,3 @@ def _until(is_so: Callable[[], bool], begun: float, *, deadline: float = 10) -> 
 
 def _spread(values: list[float]) -> str:
     return f"{len(values)} changes, from sending the call; median {median(values):.1f} ms, worst {max(values):.1f} ms"
-
-

@@ -1,7 +1,7 @@
 """Homes with many tokens, made by writing rows: a million creations through the API would take most of an hour.
 
-Only the bench does this. The rows are what the API and the publisher would have written; the edge then takes its snapshot over
-the feed as any edge does.
+Only the bench does this. The rows are what the API and the publisher would have written; the edge then takes its snapshot
+over the feed as any edge does.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def add_tokens(home: Path, account_id: str, count: int, *, keep: int = 100_000) 
         )
         records.executemany("INSERT INTO secret_versions VALUES (?,1,?,?,?)", versions)
         records.executemany("INSERT INTO outbox VALUES (?,?,?,?)", outbox)
-        telemetry.executemany("INSERT INTO log_records (\"offset\", topic, key, value, at) VALUES (?,?,?,?,?)", log)
+        telemetry.executemany('INSERT INTO log_records ("offset", topic, key, value, at) VALUES (?,?,?,?,?)', log)
         records.commit()
         telemetry.commit()
     records.close()

@@ -11,7 +11,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of `pid` since its start, all threads. `schedstat` counts nanoseconds where ticks are coarse."""
+    """User and system time of `pid` since its start, all threads, from `schedstat`: clock ticks are too coarse."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:

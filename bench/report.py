@@ -30,10 +30,8 @@ class Row:
 
 def conditions() -> dict[str, str]:
     """The machine and the moment, without names."""
-    model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        "unknown",
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "unknown")
     return {
         "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "cpu": model,
@@ -49,7 +47,8 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         sign = "<=" if row.at_most else ">="
         met = "yes" if row.is_met else "**no**"
-        lines.append(f"| {row.name} | {_number(row.value)} {row.unit} | {sign} {_number(row.target)} | {met} | {row.note} |")
+        value = f"{_number(row.value)} {row.unit}"
+        lines.append(f"| {row.name} | {value} | {sign} {_number(row.target)} | {met} | {row.note} |")
     return "\n".join(lines) + "\n"
 
 
@@ -80,7 +79,8 @@ def chart(rows: list[Row]) -> str:
         label = f"{_number(row.value)} {row.unit}"
         parts.append(f'<text x="{left + max(share * unit, 1) + 6:.0f}" y="{top + 14}">{_escape(label)}</text>')
     bottom = 34 + len(rows) * height
-    parts.append(f'<line x1="{left + unit}" x2="{left + unit}" y1="26" y2="{bottom}" stroke="#333" stroke-dasharray="4 3"/>')
+    line = left + unit
+    parts.append(f'<line x1="{line}" x2="{line}" y1="26" y2="{bottom}" stroke="#333" stroke-dasharray="4 3"/>')
     parts.append(f'<text x="{left + unit}" y="18" text-anchor="middle">target</text></svg>\n')
     return "\n".join(parts)
 

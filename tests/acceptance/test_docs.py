@@ -1,4 +1,4 @@
-"""Every command in the docs runs as written: the `sh` blocks of each guide, in order, in one shell, on a real product."""
+"""Every command in the docs runs as written: the `sh` blocks of each guide, in order, on a real product."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from harness.product import Foregate
 
 DOCS = Path(__file__).parents[2] / "docs"
