@@ -1,7 +1,7 @@
 """Homes with many tokens, made by writing rows: a million creations through the API would take most of an hour.
 
-Only the bench does this. The rows are what the API and the publisher would have written; the edge then takes its snapshot
-over the feed as any edge does.
+Only the bench does this. The rows are what the API and the publisher would have written; the edge then takes its
+snapshot over the feed as any edge does.
 """
 
 from __future__ import annotations
