@@ -1,0 +1,57 @@
+"""The edge's calls to the control plane other than the feed: secrets, and batches of events."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+import httpx
+
+from foregate.edge.feed_client import FeedBroken
+from foregate.edge.shipping import Batch, BatchRefused, ControlPlaneAway
+
+_TIMEOUT_SECONDS = 10.0
+# Answers that say that the batch itself is wrong; any other failure may pass.
+_REFUSALS = frozenset({400, 413, 422})
+
+
+def connect(base_url: str, edge_id: str, edge_key: str) -> httpx.AsyncClient:
+    """A client for the control plane; one for all of an edge's calls."""
+    return httpx.AsyncClient(
+        base_url=base_url,
+        headers={"Authorization": f"Edge {edge_id}:{edge_key}", "Accept-Encoding": "identity"},
+        timeout=_TIMEOUT_SECONDS,
+        # The feed, one batch of events and one report at a time, and a fetch of the secrets.
+        limits=httpx.Limits(max_connections=8, max_keepalive_connections=4),
+        # A proxy from the environment must not get between an edge and its own machine.
+        trust_env=False,
+    )
+
+
+async def fetch_secrets(http: httpx.AsyncClient) -> bytes:
+    """The sealed secrets. FeedBroken where the control plane does not give them."""
+    try:
+        answer = await http.get("/edge/v1/secrets")
+        if answer.status_code != 200:
+            raise FeedBroken(f"the control plane answered {answer.status_code} to the edge key")
+        return base64.b64decode(answer.json()["sealed"], validate=True)
+    except (httpx.HTTPError, OSError) as error:
+        raise FeedBroken(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        raise FeedBroken("the control plane's secrets cannot be read") from error
+
+
+async def post_events(http: httpx.AsyncClient, batch: Batch) -> int:
+    """Deliver a batch; the byte up to which the control plane has that worker's file. See `Shipper`."""
+    query: dict[str, str | int] = {"worker": batch.worker, "offset": batch.offset, "final": int(batch.is_final)}
+    try:
+        answer = await http.post("/edge/v1/events", params=query, content=batch.body)
+        if answer.status_code in _REFUSALS:
+            raise BatchRefused(f"the control plane refuses a batch ({answer.status_code})")
+        if not answer.is_success:
+            raise ControlPlaneAway(f"the control plane answered {answer.status_code}")
+        return int(answer.json()["next_offset"])
+    except (httpx.HTTPError, OSError) as error:
+        raise ControlPlaneAway(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ControlPlaneAway("the control plane's answer cannot be read") from error

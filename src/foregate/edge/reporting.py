@@ -1,0 +1,59 @@
+"""Tells the control plane how far this edge is, and what it refused or holds: soon after a change, and now and then.
+
+Receipts are made from these reports, so `applied_seq` is what requests are judged by, not what has merely arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+# A burst of changes is one report; a receipt may lag by this much.
+_LEAST_PAUSE_SECONDS = 0.15
+_LONGEST_PAUSE_SECONDS = 10.0
+_RETRY_SECONDS = 1.0
+_TIMEOUT_SECONDS = 10.0
+
+
+class Reporter:
+    """`wake()` when something changed; `run()` reports until cancelled."""
+
+    def __init__(self, http: httpx.AsyncClient, compose: Callable[[], dict[str, Any]]) -> None:
+        """`compose` gives the report; `http` has the control plane's address and the edge's header."""
+        self._http = http
+        self._compose = compose
+        self._woken = asyncio.Event()
+        self.error = ""
+
+    def wake(self) -> None:
+        """Something worth telling has changed."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Report for ever; a control plane that is away is told when it is back."""
+        while True:
+            self._woken.clear()
+            is_told = await self.report()
+            await asyncio.sleep(_LEAST_PAUSE_SECONDS if is_told else _RETRY_SECONDS)
+            if is_told:
+                await self._changed_or(_LONGEST_PAUSE_SECONDS)
+
+    async def report(self) -> bool:
+        """Send one report now. Whether it was taken."""
+        try:
+            answer = await self._http.post("/edge/v1/reports", json=self._compose(), timeout=_TIMEOUT_SECONDS)
+        except (httpx.HTTPError, OSError) as error:
+            self.error = f"{type(error).__name__}: {error}".rstrip(": ")
+            return False
+        self.error = "" if answer.is_success else f"the control plane answered {answer.status_code}"
+        return answer.is_success
+
+    async def _changed_or(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return
