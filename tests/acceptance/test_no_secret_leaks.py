@@ -85,7 +85,7 @@ def misuse_at_the_api(foregate: Foregate, tokens: list[Token]) -> None:
 
 def use_the_command_line(foregate: Foregate) -> None:
     """Commands that a person tries, right and wrong. Only `token create` and `rotate` may print a secret."""
-    shown = foregate.run("token", "create", "--name", "by command", "--json")
+    shown = foregate.run("token", "create", "by command", "--json")
     assert shown.returncode == 0, shown.stderr
     for arguments in (
         ("status", "--json"),

@@ -4,6 +4,7 @@ of it; rules live in tunnels, and this command keeps its own in one named `foreg
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -80,7 +81,13 @@ def list_rules(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def delete(host: Host, path: Path = None, tunnel: Tunnel = _OWN, as_json: AsJson = False) -> None:
+def delete(
+    host: Host,
+    path: Path = None,
+    tunnel: Tunnel = _OWN,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Delete a rule: nothing answers for the host from then on."""
     client = connect()
     tunnel_id = _find_tunnel(client, tunnel)
@@ -88,6 +95,8 @@ def delete(host: Host, path: Path = None, tunnel: Tunnel = _OWN, as_json: AsJson
     gone = [rule for rule in config["ingress"] if _is_for(rule, host, path)]
     if tunnel_id is None or not gone:
         raise Failure(ExitCode.NOT_FOUND, f"The tunnel {tunnel} has no such rule for {host}.")
+    if not yes and sys.stdin.isatty():
+        typer.confirm(f"Delete the rule for {host}?", abort=True, err=True)
     kept = [rule for rule in config["ingress"] if rule not in gone and rule.get("hostname")]
     _write(client, tunnel_id, config, kept)
     if as_json:
