@@ -271,7 +271,8 @@ def test_what_is_stored_compiles_to_the_same_rules(pem: str) -> None:
     ).config
     given = given_configuration(body)
     assert given["ingress"][0].keys() == {"hostname", "path", "service", "originRequest"}
-    assert (given["ingress"][1], given["warp-routing"]) == ({"hostname": "", "service": "http_status:404"}, {"enabled": False})  # fmt: skip
+    assert given["ingress"][1] == {"hostname": "", "service": "http_status:404"}
+    assert given["warp-routing"] == {"enabled": False}
     configuration = Configuration(given, {}, 1, datetime.now(UTC))
     value = ingress_value("a" * 32, configuration, "a.example.com")
     assert value.rules == rules_for(read_configuration(body, {}), "a.example.com")
