@@ -131,8 +131,8 @@ def test_an_account_without_an_organization_gets_one_with_a_key_and_takes_no_app
     account = "c" * 32
     with control_plane.database.database.write() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO accounts (id, name, type, settings, created_at, updated_at) VALUES (?, 'c', 'standard', '{}', 1, 1)",
-            (account,),
+            "INSERT INTO accounts (id, name, type, settings, created_at, updated_at) VALUES (?, ?, ?, '{}', 1, 1)",
+            (account, "c", "standard"),
         )
     app = {"type": "self_hosted", "domain": "bare.example.com"}
     assert control_plane.request("GET", ORGANIZATION, account_id=account).status_code == 404
