@@ -5,6 +5,7 @@ They are built once into `build/clients/`, in folders named by their sources, an
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -70,7 +71,11 @@ def running_program(command: list[str], environment: Mapping[str, str]) -> Itera
         yield Program(process)
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
 
 
 def python_program() -> list[str]:

@@ -90,16 +90,24 @@ def test_rotation_is_a_put_with_the_next_version_that_answers_with_the_secret(
     assert foregate.get(app.host, headers=new.headers).status == 200
 
 
+@pytest.mark.parametrize("rotations", [0, 1], ids=["never rotated", "rotated before the import"])
 def test_put_with_version_1_after_an_import_does_not_rotate(
-    foregate: Foregate, origin: Origin, api: Api, name: str
+    foregate: Foregate, origin: Origin, api: Api, name: str, rotations: int
 ) -> None:
     token = create_token(api, name=name)
-    rotated = api.result("POST", f"{TOKENS}/{token.id}/rotate", {})
-    token = token.with_secret(rotated["client_secret"])
+    for _ in range(rotations):
+        token = token.with_secret(api.result("POST", f"{TOKENS}/{token.id}/rotate", {})["client_secret"])
     app = create_app(foregate, origin.service, [allow(token)])
     until_status(foregate, app.host, token, 200)
-    imported = api.result("PUT", f"{TOKENS}/{token.id}", declared(name, 1))
-    assert not imported.get("client_secret")
+    answer = api.account("PUT", f"{TOKENS}/{token.id}", declared(name, 1))
+    if rotations:
+        # The version cannot go back; the sentence says which one to declare.
+        assert answer.status == 400
+        assert "send 2 to keep the secret" in answer.json()["errors"][0]["message"]
+    else:
+        assert answer.status == 200
+        assert not answer.json()["result"].get("client_secret")
+    assert api.result("GET", f"{TOKENS}/{token.id}")["client_secret_version"] == rotations + 1
     assert foregate.get(app.host, headers=token.headers).status == 200
 
 

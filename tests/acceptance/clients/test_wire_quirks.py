@@ -48,6 +48,17 @@ def test_old_go_sdk_stops_by_result_info(api: Api) -> None:
     assert len(seen) == len(set(seen)) == info["total_count"]
 
 
+def test_parameter_that_old_go_sdk_adds_to_lists_of_policies_is_taken(api: Api) -> None:
+    policy = api.result("POST", "/access/policies", {**allow(), "name": unique("policy")})
+    assert policy["id"] in {found["id"] for found in api.result("GET", "/access/policies?ApplicationID=&per_page=1000")}
+    host = f"{unique('v0')}.localhost"
+    body = {"type": "self_hosted", "name": host, "domain": host, "policies": [policy["id"]]}
+    app = api.result("POST", "/access/apps", body)
+    path = f"/access/apps/{app['id']}/policies?ApplicationID={app['id']}&page=1&per_page=25"
+    assert [found["id"] for found in api.result("GET", path)] == [policy["id"]]
+    assert api.account("GET", f"/access/policies?ApplicationID={app['id']}").status == 400
+
+
 def test_list_takes_all_tokens_in_one_page_by_default(api: Api) -> None:
     """SDK 4.x and Go v0 ask once and believe that they have all."""
     made = {create_token(api).id for _ in range(30)}

@@ -283,3 +283,11 @@ class PoliciesQuery(PageQuery):
     """The list of policies. Cloudflare documents 100 as its default page."""
 
     per_page: Annotated[int, Field(ge=1, le=1000, description="Items on a page.")] = 100
+    # The old Go SDK writes a field of its own into the query: empty here, the application's id on the list below.
+    application_id: Annotated[OnlyEmpty, Field(alias="ApplicationID")] = None
+
+
+class LinkedPoliciesQuery(PoliciesQuery):
+    """The list of an application's policies. The path says whose; what the old Go SDK repeats is not looked at."""
+
+    application_id: Annotated[str | None, Field(alias="ApplicationID", max_length=36)] = None

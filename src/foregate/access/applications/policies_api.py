@@ -9,7 +9,12 @@ from sqlalchemy import Connection
 from foregate.access.applications import applications_store, policies_store
 from foregate.access.applications import policy_writes as writes
 from foregate.access.applications.applications_api import author_of
-from foregate.access.applications.bodies import ApplicationPolicyBody, PoliciesQuery, ReusablePolicyBody
+from foregate.access.applications.bodies import (
+    ApplicationPolicyBody,
+    LinkedPoliciesQuery,
+    PoliciesQuery,
+    ReusablePolicyBody,
+)
 from foregate.access.applications.views import DeletedView, PolicyView, policy_view
 from foregate.api.changes import Changes
 from foregate.api.envelope import Answer
@@ -46,7 +51,7 @@ class PoliciesApi:
             result=PolicyView)  # fmt: skip
         add("DELETE", _ONE_REUSABLE, self.delete, "Delete a reusable policy", result=DeletedView, status=202,
             errors=(ErrorCode.IN_USE,))  # fmt: skip
-        add("GET", _LINKED, self.list_linked, "List an application's policies", query=PoliciesQuery,
+        add("GET", _LINKED, self.list_linked, "List an application's policies", query=LinkedPoliciesQuery,
             result=PolicyView, is_list=True)  # fmt: skip
         add("POST", _LINKED, self.create_linked, "Create a policy in an application", body=ApplicationPolicyBody,
             result=PolicyView, status=201)  # fmt: skip
@@ -110,7 +115,7 @@ class PoliciesApi:
 
         return await self._changes.run(call, work)
 
-    async def list_linked(self, call: Call[PoliciesQuery, None]) -> Answer:
+    async def list_linked(self, call: Call[LinkedPoliciesQuery, None]) -> Answer:
         """A page of an application's policies in order of precedence."""
         query, application_id = call.query, _application_id(call)
         application = await self._database.read(

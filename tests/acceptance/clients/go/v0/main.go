@@ -62,7 +62,12 @@ func identity() {
 }
 
 func tunnel() string {
-	made := must(api.CreateTunnel(ctx, account, cloudflare.TunnelCreateParams{Name: prefix, ConfigSrc: "cloudflare"}))
+	// CreateTunnel of this SDK insists on a connector's secret. Foregate has no connectors and takes none, so the call
+	// is made by the SDK's own way for what its types do not cover.
+	answer := must(api.Raw(ctx, "POST", "/accounts/"+account.Identifier+"/cfd_tunnel",
+		map[string]string{"name": prefix, "config_src": "cloudflare"}, nil))
+	made := cloudflare.Tunnel{}
+	check(json.Unmarshal(answer.Result, &made))
 	must(api.UpdateTunnelConfiguration(ctx, account, cloudflare.TunnelConfigurationParams{
 		TunnelID: made.ID,
 		Config: cloudflare.TunnelConfiguration{Ingress: []cloudflare.UnvalidatedIngressRule{
