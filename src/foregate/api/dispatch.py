@@ -7,6 +7,7 @@ the thousand per second. Whatever is no operation goes on to FastAPI.
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -36,6 +37,7 @@ from foregate.core.secrets import Secret
 
 _IDEMPOTENCY_KEY_LIMIT = 255
 _PARAMETER = "{}"
+_LOGGED_ID = re.compile(r"[0-9a-f]{32}(?:\.access)?|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class Index:
@@ -100,14 +102,14 @@ class Dispatcher:
         except ProblemRaised as raised:
             exchange.refuse(raised.problem)
         except Exception:
-            self._log.exception("api_request_failed", request_id=exchange.request_id, path=exchange.path)
+            self._log.exception("api_request_failed", request_id=exchange.request_id, route=exchange.route)
             message = f"Something broke here. Look for request {exchange.request_id} in the log."
             exchange.refuse(problem_of(ForegateError(ErrorCode.INTERNAL, message), family))
         await exchange.send(send)
         self._log.info(
             "api_request",
             method=exchange.method,
-            path=exchange.path,
+            route=exchange.route,
             status=exchange.status,
             ms=round((time.perf_counter() - started) * 1000, 2),
             request_id=exchange.request_id,
@@ -127,6 +129,10 @@ class Dispatcher:
             exchange.headers.append((b"allow", ", ".join(sorted(methods)).encode()))
             raise ForegateError(ErrorCode.METHOD_NOT_ALLOWED, f"This path takes {', '.join(sorted(methods))}.")
         operation, names = matched
+        exchange.route = operation.path
+        if values:
+            # A path may hold anything, a secret pasted by mistake too; only what looks like an id is logged.
+            exchange.notes["ids"] = [value if _LOGGED_ID.fullmatch(value) else "?" for value in values]
         return operation, dict(zip(names, values, strict=True))
 
     async def _run(
@@ -174,11 +180,12 @@ class Dispatcher:
 class _Exchange:
     """One request's answer in the making."""
 
-    __slots__ = ("body", "headers", "method", "notes", "path", "request_id", "status")
+    __slots__ = ("body", "headers", "method", "notes", "path", "request_id", "route", "status")
 
     def __init__(self, method: str, path: str) -> None:
         self.method = method
         self.path = path
+        self.route = ""
         self.request_id = secrets.token_hex(8)
         self.status = 500
         self.body = b""

@@ -49,10 +49,11 @@ def describe(products: Iterable[Operations], version: str) -> dict[str, Any]:
     for tag, operation in pairs:
         item = _describe_operation(operation, schemas)
         item["tags"] = [tag]
-        paths.setdefault(BASE_PATH + operation.path, {})[operation.method.lower()] = item
+        paths.setdefault(operation.path, {})[operation.method.lower()] = item
     return {
         "openapi": "3.1.0",
         "info": {"title": "Foregate control API", "version": version, "description": _DESCRIPTION},
+        "servers": [{"url": BASE_PATH}],
         "paths": paths,
         "security": [{"api_token": []}],
         "components": {

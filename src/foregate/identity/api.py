@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from sqlalchemy import Connection
 
 from foregate.api.auth import Scope
@@ -14,7 +14,7 @@ from foregate.api.envelope import Answer
 from foregate.api.operations import Call, Operations
 from foregate.api.paging import PageQuery, page_info
 from foregate.api.parameters import BodyModel
-from foregate.core.errors import ErrorCode, ForegateError, invalid, not_found
+from foregate.core.errors import ErrorCode, ForegateError, invalid, not_found, unsupported
 from foregate.database.engine import AsyncDatabase
 from foregate.identity import issuing, store
 from foregate.identity.issuing import AccountSetUp
@@ -23,10 +23,16 @@ from foregate.identity.model import Account, AccountName, AccountType, Caller, M
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 
 
+def _refuse_second_factor(value: bool | None) -> bool | None:
+    if value:
+        raise unsupported("No person logs in to Foregate, so there is no second factor: leave enforce_twofactor out.")
+    return value
+
+
 class SettingsWrite(BodyModel):
     """Known to Cloudflare, without effect here: only the default passes."""
 
-    enforce_twofactor: Literal[False] | None = None
+    enforce_twofactor: Annotated[bool | None, AfterValidator(_refuse_second_factor)] = None
 
 
 class AccountCreate(BodyModel):

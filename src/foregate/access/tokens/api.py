@@ -54,6 +54,9 @@ Duration = Annotated[
         max_length=64,
         description="A Go duration longer than zero (8760h, 2h45m), or forever.",
         examples=["8760h", "forever"],
+        json_schema_extra={
+            "pattern": r"^(forever|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$",
+        },
     ),
 ]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
