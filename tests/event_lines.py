@@ -47,7 +47,7 @@ def line(
     host: str = "echo.localhost",
     status: int = 200,
 ) -> bytes:
-    """An event line as HAProxy writes it, `second` seconds after noon. Host and path are escaped as `json(utf8s)` does."""
+    """An event line as HAProxy writes it, `second` seconds after noon; host and path escaped as by `json(utf8s)`."""
     at = NOON_MICROS + round(second * 1e6)
     time = f"{at // 1_000_000}.{at // 1000 % 1000:03d}"
     return (

@@ -9,8 +9,8 @@ import pytest
 
 from foregate.database.engine import Database
 from foregate.database.migrate import upgrade
-from foregate.database.telemetry_schema import metadata
 from foregate.database.rights import Rights, TableRights
+from foregate.database.telemetry_schema import metadata
 from foregate.eventlog.memory import MemoryLog
 from foregate.eventlog.model import RECORD_OVERHEAD_BYTES, Bounds, Entry, EventLog
 from foregate.eventlog.sql import SqlLog
