@@ -8,6 +8,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"log"
@@ -62,12 +64,11 @@ func identity() {
 }
 
 func tunnel() string {
-	// CreateTunnel of this SDK insists on a connector's secret. Foregate has no connectors and takes none, so the call
-	// is made by the SDK's own way for what its types do not cover.
-	answer := must(api.Raw(ctx, "POST", "/accounts/"+account.Identifier+"/cfd_tunnel",
-		map[string]string{"name": prefix, "config_src": "cloudflare"}, nil))
-	made := cloudflare.Tunnel{}
-	check(json.Unmarshal(answer.Result, &made))
+	// This SDK insists on a connector's secret, at least 32 bytes in base64; Foregate has no use for it.
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	made := must(api.CreateTunnel(ctx, account, cloudflare.TunnelCreateParams{
+		Name: prefix, ConfigSrc: "cloudflare", Secret: base64.StdEncoding.EncodeToString(secret)}))
 	must(api.UpdateTunnelConfiguration(ctx, account, cloudflare.TunnelConfigurationParams{
 		TunnelID: made.ID,
 		Config: cloudflare.TunnelConfiguration{Ingress: []cloudflare.UnvalidatedIngressRule{
