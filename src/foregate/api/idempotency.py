@@ -96,7 +96,7 @@ def _find(connection: Connection, caller: _Caller, now: datetime, *, is_keyed: b
         plain = AESGCM(caller.sealing_key).decrypt(
             row.sealed[:_NONCE_BYTES], row.sealed[_NONCE_BYTES:], caller.fingerprint
         )
-    except InvalidTag:  # a damaged row: as if there were none
+    except (InvalidTag, ValueError):  # a damaged row: as if there were none
         return None
     kept = orjson.loads(plain)
     if bytes.fromhex(kept["request"]) != caller.request:

@@ -6,7 +6,7 @@ document. A member or parameter that is not named in the model is refused by nam
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -70,13 +70,17 @@ def _pairs(model: type[M], raw: bytes) -> dict[str, Any]:
         if "\x00" in value or "\x00" in name:
             raise invalid("The query string holds a NUL byte.", pointer="?")
         field = model.model_fields.get(name)
-        if field is not None and getattr(field.annotation, "__origin__", None) in (list, tuple):
+        if field is not None and _is_list(field.annotation):
             found.setdefault(name, []).append(value)
         elif name in found:
             raise invalid(f"Give the parameter {name!r} once.", pointer=f"?{name}")
         else:
             found[name] = value
     return found
+
+
+def _is_list(annotation: Any) -> bool:
+    return get_origin(annotation) is list or any(get_origin(kind) is list for kind in get_args(annotation))
 
 
 def _sentence(error: ValidationError, noun: str, base: str) -> ForegateError:
