@@ -17,6 +17,7 @@ from foregate.access.applications.edge_config import compile_record as compile_a
 from foregate.access.applications.groups_api import GroupsApi
 from foregate.access.applications.policies_api import PoliciesApi
 from foregate.access.events.api import EventsApi
+from foregate.access.events.edges_api import EdgesApi
 from foregate.access.events.intake import EventIntake
 from foregate.access.events.last_seen import TelemetryLastSeen
 from foregate.access.organization.api import KeysApi, OrganizationApi
@@ -91,9 +92,15 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
         products = [
             *_products(records, changes, master_key, set_ups, TelemetryLastSeen(telemetry, records, utc_now)),
             EventsApi(telemetry, records, intake.arrivals).operations(),
+            EdgesApi(telemetry, records, utc_now).operations(),
         ]
         app = create_app(products, credentials, routers=[feed_router(feed)])
-        serving = serve(app, listener, told, before_drain=followers.close)
+
+        def end_streams() -> None:
+            followers.close()
+            intake.arrivals.end()
+
+        serving = serve(app, listener, told, before_drain=end_streams)
         await _while_alive(serving, publisher.run(), _rotate_keys(records, master_key, publisher))
     finally:
         intake.close()

@@ -155,7 +155,7 @@ class EventsApi:
         while True:
             coming = self._arrivals.coming()
             found = await self._search(partial(search_on, wanted=wanted, after=after, limit=query.limit))
-            if found.events or found.is_cut or loop.time() >= deadline:
+            if found.events or found.is_cut or self._arrivals.is_over or loop.time() >= deadline:
                 return found
             after = found.reached
             with contextlib.suppress(TimeoutError):

@@ -23,11 +23,17 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
+        self.is_over = False
 
     def announce(self) -> None:
         """A batch has come: wake all who wait."""
         self._next.set()
         self._next = asyncio.Event()
+
+    def end(self) -> None:
+        """The server is about to drain: wake all who wait, and let nobody wait again."""
+        self.is_over = True
+        self.announce()
 
     def coming(self) -> asyncio.Event:
         """Set when the next batch has come. Take it before looking at what is there, so that none is missed."""

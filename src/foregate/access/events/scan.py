@@ -127,7 +127,9 @@ def search_back(connection: Connection, wanted: Wanted, before: Place | None, li
     """The newest matching events before a place (None: before the end) but for the first `skip`, the newest first."""
     bounds = SqlLog(connection).bounds(LOGIN_EVENTS)
     top = end_of(bounds.end) if before is None else before
-    spans = _spans_back(connection, wanted, bounds.start + 1, min(top.offset, bounds.end))
+    # A place before a record's first line lies after the record before it.
+    high = top.offset if top.first_byte else top.offset - 1
+    spans = _spans_back(connection, wanted, bounds.start + 1, min(high, bounds.end))
     picker = _Picker(wanted, limit, skip)
     deadline = monotonic() + SEARCH_SECONDS
     for record in (record for span in spans for record in reversed(_read(connection, *span))):
@@ -142,7 +144,8 @@ def search_back(connection: Connection, wanted: Wanted, before: Place | None, li
 def search_on(connection: Connection, wanted: Wanted, after: Place, limit: int, skip: int = 0) -> Found:
     """The first matching events after a place but for the first `skip`, in order."""
     bounds = SqlLog(connection).bounds(LOGIN_EVENTS)
-    spans = _spans_on(connection, wanted, max(after.offset, bounds.start + 1), bounds.end)
+    low = after.offset + (after == end_of(after.offset))
+    spans = _spans_on(connection, wanted, max(low, bounds.start + 1), bounds.end)
     picker = _Picker(wanted, limit, skip)
     deadline = monotonic() + SEARCH_SECONDS
     for record in (record for span in spans for record in _read(connection, *span)):
