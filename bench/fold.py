@@ -48,7 +48,9 @@ def _row(name: str, *, tokens: int, events: int) -> Row:
         while runner.round().moved:
             pass
         used, wall = time.process_time() - started, time.perf_counter() - wall
-    note = f"{events:,} events, CPU time; {events / wall:,.0f}/s by the wall; taking in {events / ingest_seconds:,.0f}/s"
+    note = (
+        f"{events:,} events, CPU time; {events / wall:,.0f}/s by the wall; taking in {events / ingest_seconds:,.0f}/s"
+    )
     return Row(name, events / used, 500_000, "events/s", at_most=False, note=note)
 
 

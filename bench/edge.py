@@ -1,0 +1,152 @@
+"""A guarded request against the same HAProxy as a bare proxy: interleaved rounds, medians, CPU from the process's clock."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.engines import running_bare, running_origin
+from bench.home import Credential
+from bench.load import Caller, Load, find_wrk, run, write_script
+from bench.measure import cpu_seconds, median
+from bench.report import Row
+from harness.product import Foregate
+from harness.things import unique
+
+# Enough connections that neither side waits for the other; few enough that each repeats often.
+_CONNECTIONS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One run: requests a second, and microseconds of the proxy's CPU a request."""
+
+    rate: float
+    cpu_us: float
+
+
+def guard(product: Foregate, origin_port: int, hosts: list[str]) -> None:
+    """One application for each host that lets every valid token in, and where the origin is."""
+    api = product.api()
+    for host in hosts:
+        api.result(
+            "POST",
+            "/access/apps",
+            {
+                "type": "self_hosted",
+                "name": host,
+                "domain": host,
+                "policies": [
+                    {
+                        "name": "bench",
+                        "decision": "non_identity",
+                        "include": [{"any_valid_service_token": {}}],
+                        "precedence": 1,
+                    }
+                ],
+            },
+        )
+    tunnel = api.result("POST", "/cfd_tunnel", {"name": unique("bench"), "config_src": "cloudflare"})
+    rules = [{"hostname": host, "service": f"http://127.0.0.1:{origin_port}"} for host in hosts]
+    config = {"config": {"ingress": [*rules, {"service": "http_status:404"}]}}
+    api.result("PUT", f"/cfd_tunnel/{tunnel['id']}/configurations", config)
+
+
+def guarded_requests(
+    product: Foregate, folder: Path, host: str, known: list[Credential], *, rounds: int, seconds: float
+) -> list[Row]:
+    """Bare proxy, one repeating caller a connection, and each request another token, in turn."""
+    repeat = write_script(folder, "repeat", [Caller(host, known[0].client_id, known[0].secret)])
+    others = write_script(folder, "others", [Caller(host, c.client_id, c.secret) for c in known])
+    plain = write_script(folder, "plain", [Caller(host)])
+    with running_origin(folder) as origin:
+        guard(product, origin.port, [host])
+        configuration = _worker_configuration(product)
+        with running_bare(folder, configuration, origin.port) as bare:
+            _warm(product, others, len(known))
+            measured: dict[str, list[Round]] = {"bare": [], "repeat": [], "others": []}
+            for _ in range(rounds):
+                measured["bare"].append(_round(bare.pid, bare.port, plain, seconds))
+                measured["repeat"].append(_round(worker_pid(product), product.http_port, repeat, seconds))
+                measured["others"].append(_round(worker_pid(product), product.http_port, others, seconds))
+    return _rows(measured, len(known), rounds, seconds)
+
+
+def worker_pid(product: Foregate) -> int:
+    """The youngest HAProxy of the home: the one that takes new connections."""
+    return max(process.pid for process in product.processes("haproxy"))
+
+
+def idle(product: Foregate, *, seconds: float) -> list[Row]:
+    """Memory and CPU of everything with nothing to do."""
+    import time
+
+    from bench.measure import memory_bytes
+
+    names = ("up", "api", "worker", "edge", "echo", "haproxy")
+    pids = [process.pid for name in names for process in product.processes(name)]
+    before = {pid: cpu_seconds(pid) for pid in pids}
+    time.sleep(seconds)
+    used = sum(cpu_seconds(pid) - before[pid] for pid in pids)
+    memory = sum(memory_bytes(pid) for pid in pids) / 1e6
+    note = f"{len(pids)} processes, demo included"
+    return [
+        Row("everything idle, memory", memory, 350, "MB", True, f"{note}, PSS"),
+        Row("everything idle, CPU", used / seconds * 100, 2, "% of a core", True, f"{note}, over {seconds:.0f} s"),
+    ]
+
+
+def _round(pid: int, port: int, script: Path, seconds: float) -> Round:
+    before = cpu_seconds(pid)
+    load = run(script, port, seconds=seconds, connections=_CONNECTIONS)
+    used = cpu_seconds(pid) - before
+    _refuse_failures(load)
+    return Round(load.rate, used / load.requests * 1e6)
+
+
+def _refuse_failures(load: Load) -> None:
+    if load.failed or load.sockets:
+        raise RuntimeError(f"{load.failed} answers failed and {load.sockets} connections broke; the figures are void")
+
+
+def _warm(product: Foregate, script: Path, tokens: int) -> None:
+    """Run until every token has its assertion: a round's rate no longer grows and none fails."""
+    import time
+
+    deadline, last = time.monotonic() + 60 + tokens / 200, 0.0
+    while time.monotonic() < deadline:
+        command = [find_wrk(), "-t1", f"-c{_CONNECTIONS}", "-d5s", "-s", str(script)]
+        subprocess.run([*command, f"http://127.0.0.1:{product.http_port}"], capture_output=True, check=True, timeout=60)
+        pid = worker_pid(product)
+        before = cpu_seconds(pid)
+        load = run(script, product.http_port, seconds=3, connections=_CONNECTIONS)
+        if not load.failed and load.rate < last * 1.05 and cpu_seconds(pid) - before > 1.5:
+            return
+        last = max(last, load.rate)
+
+
+def _worker_configuration(product: Foregate) -> Path:
+    found = sorted((product.home / "edge").rglob("haproxy.cfg"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise RuntimeError("the home has no haproxy.cfg")
+    return found[-1]
+
+
+def _rows(measured: dict[str, list[Round]], tokens: int, rounds: int, seconds: float) -> list[Row]:
+    bare_cpu = median([r.cpu_us for r in measured["bare"]])
+    bare_rate = median([r.rate for r in measured["bare"]])
+    rows = []
+    for kind, name, rate_target, cpu_target in (
+        ("repeat", "same client repeating", 0.85, 1.20),
+        ("others", "each request another token", 0.62, 1.62),
+    ):
+        cpu = median([r.cpu_us for r in measured[kind]])
+        rate = median([r.rate for r in measured[kind]])
+        note = (
+            f"{cpu:.1f} us against {bare_cpu:.1f} us bare; {rate:,.0f}/s against {bare_rate:,.0f}/s; "
+            f"{tokens:,} tokens known to the load, {rounds} rounds of {seconds:.0f} s, {_CONNECTIONS} connections"
+        )
+        rows.append(Row(f"{name}: CPU a request / bare", cpu / bare_cpu, cpu_target, "x", True, note))
+        rows.append(Row(f"{name}: throughput / bare", rate / bare_rate, rate_target, "x", False, note))
+    return rows

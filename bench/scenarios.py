@@ -1,0 +1,95 @@
+"""What `make bench` measures, by name. Each scenario takes a scratch folder and gives rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import control_plane, edge, home
+from bench.measure import memory_bytes
+from bench.report import Row
+from harness.ports import free_ports
+from harness.product import Foregate
+from harness.waiting import until
+
+_HOST = "bench.localhost"
+
+
+@contextmanager
+def product_with(folder: Path, tokens: int) -> Iterator[tuple[Foregate, list[home.Credential]]]:
+    """A running product whose edge holds `tokens` more tokens than the demo's."""
+    product = Foregate(folder / "home", *free_ports(3), settings={"FOREGATE_EDGE_THREADS": "1"})
+    product.start()
+    product.stop()
+    known = home.add_tokens(product.home, product.account_id, tokens) if tokens else []
+    product.start()
+    try:
+        if known:
+            _wait_for(product, tokens)
+        yield product, known
+    finally:
+        product.stop()
+
+
+def idle(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+    """Everything with nothing to do."""
+    with product_with(folder, 0) as (product, _):
+        time.sleep(5)
+        return edge.idle(product, seconds=20)
+
+
+def control(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+    """The control API, and the way of a change on an idle machine."""
+    with product_with(folder, 100_000) as (product, _):
+        listed = control_plane.listing(product, calls=300, tokens=100_000)
+        edge.guard(product, 1, [_HOST])
+        changes = control_plane.propagation(product, "echo.localhost", changes=200, note="idle", target=100)
+        made = control_plane.creations(product, folder, rounds=rounds, seconds=seconds)
+        return [made, listed, *changes]
+
+
+def guarded(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+    """A guarded request with 100,000 tokens."""
+    with product_with(folder, 100_000) as (product, known):
+        return edge.guarded_requests(product, folder, _HOST, known, rounds=rounds, seconds=seconds)
+
+
+def million(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+    """An edge with 1,000,000 tokens: memory, and how soon it serves again from its own disk."""
+    with product_with(folder, 1_000_000) as (product, known):
+        pids = [process.pid for name in ("edge", "haproxy") for process in product.processes(name)]
+        memory = sum(memory_bytes(pid) for pid in pids) / 1e6
+        product.stop()
+        begun = time.perf_counter()
+        product.start()
+        _wait_for(product, 1_000_000)
+        took = time.perf_counter() - begun
+        note = "1,000,000 tokens, agent and HAProxy, PSS"
+        return [
+            Row("edge with 1,000,000 tokens, memory", memory, 700, "MB", True, note),
+            Row("edge with 1,000,000 tokens, serving after a cold start", took, 20, "s", True, "from `foregate up`"),
+        ]
+
+
+def _wait_for(product: Foregate, tokens: int) -> None:
+    """Until the edge says it holds that many tokens."""
+
+    def holds() -> bool:
+        state = product.run("status", "--json")
+        return b"ready" in state.stdout and _tokens(product) >= tokens
+
+    until(holds, 300, f"the edge holds {tokens} tokens", every=0.5)
+
+
+def _tokens(product: Foregate) -> int:
+    import json
+
+    try:
+        return int(json.loads((product.home / "edge" / "status.json").read_text())["tokens"])
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+ALL: dict[str, Callable[..., list[Row]]] = {"idle": idle, "control": control, "guarded": guarded, "million": million}
