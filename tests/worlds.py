@@ -102,7 +102,10 @@ def draw_request(random: Random, known: Knowledge) -> Request:
     target = _target(random, known, host)
     host_lines = _host_lines(random, host)
     if random.random() < 0.04:
-        target = f"{random.choice(('http', 'HTTP', 'https'))}://{host_lines[0][1] if host_lines else host}{target}"
+        form = random.choice(
+            ("http://{}", "http://{}", "HTTP://{}", "https://{}", "ftp://{}", "http://u:p@{}", "http://")
+        )
+        target = form.format(host_lines[0][1] if host_lines else host) + target
     headers = [*_credentials(random), *_other_headers(random)]
     random.shuffle(headers)
     address = ip_address(random.choice(ADDRESSES))

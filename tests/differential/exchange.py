@@ -71,6 +71,26 @@ async def start_origin(path: str) -> asyncio.Server:
     return await asyncio.start_unix_server(serve, path, limit=_LIMIT)
 
 
+async def start_assertion_agent(path: str) -> asyncio.Server:
+    """Answers the edge's questions for assertions (`engines/haproxy/edge.lua`) with what they were asked for, in the
+    clear, so that an origin can be told apart from another's."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = json.loads(await reader.readline())
+        words = [str(asked.get(name, "")) for name in ("app", "client_id", "policy", "session")]
+        answer = {"assertion": assertion_text(*words), "refresh_at": 2**31}
+        writer.write(json.dumps(answer).encode() + b"\n")
+        await writer.drain()
+        writer.close()
+
+    return await asyncio.start_unix_server(serve, path, limit=_LIMIT)
+
+
+def assertion_text(app_id: str, client_id: str, policy_id: str, session_seconds: str) -> str:
+    """What stands in for an assertion of these."""
+    return f"{app_id}.{client_id}.{policy_id}.{session_seconds}"
+
+
 class PlainClient:
     """HTTP/1.1 from one address. Connections are kept and requests pipelined until the edge closes."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from differential.exchange import Answer, Seen
+from differential.exchange import Answer, Seen, assertion_text
 from foregate.access.credentials import ID_HEADER, SECRET_HEADER, read_credentials
 from foregate.access.model import Credentials, Knowledge, Request, Target
 from foregate.access.rules import decide, find_ingress, read_target
@@ -64,11 +64,8 @@ def status_of(expected: Expected) -> int | None:
             return 200 if expected.has_origin else NO_ORIGIN_STATUS
 
 
-def differences(expected: Expected, answer: Answer, event: Event | None, assertion: str) -> list[str]:
-    """What does not fit, one sentence each. `event` None: HAProxy's parser refused and named no ray.
-
-    `assertion` is what an origin must be shown if the decision is service_auth.
-    """
+def differences(expected: Expected, answer: Answer, event: Event | None) -> list[str]:
+    """What does not fit, one sentence each. `event` None: HAProxy's parser refused and named no ray."""
     found = [] if event is None else _event_differences(expected, event, answer.status)
     status = status_of(expected)
     if status is not None and answer.status != status:
@@ -77,7 +74,7 @@ def differences(expected: Expected, answer: Answer, event: Event | None, asserti
     if (answer.seen is not None) is not is_allowed:
         found.append("reached an origin" if answer.seen else "did not reach the origin")
     elif answer.seen is not None:
-        found += _origin_differences(expected, answer.seen, answer, assertion)
+        found += _origin_differences(expected, answer.seen, answer)
     if event is None and expected.decision.reason is not Reason.REQUEST_MALFORMED:
         found.append(f"no event with this answer's ray {answer.value('cf-ray')!r}")
     return found
@@ -104,8 +101,8 @@ def _event_differences(expected: Expected, event: Event, status: int) -> list[st
     ]
 
 
-def _origin_differences(expected: Expected, seen: Seen, answer: Answer, assertion: str) -> list[str]:
-    target, request = expected.target, expected.request
+def _origin_differences(expected: Expected, seen: Seen, answer: Answer) -> list[str]:
+    target, request, decision = expected.target, expected.request, expected.decision
     assert target is not None
     found = []
     if seen.target != target.path + target.query:
@@ -114,8 +111,9 @@ def _origin_differences(expected: Expected, seen: Seen, answer: Answer, assertio
     carried = read_credentials(request, expected.token_header) if expected.token_header else None
     if carried is not None and any(v.startswith("{") for v in seen.values(expected.token_header)):
         found.append(f"origin saw the credentials in {expected.token_header}")
+    assertion = assertion_text(decision.app_id, decision.client_id, decision.policy_id, str(decision.session_seconds))
     wanted = {
-        "cf-access-jwt-assertion": [assertion] if expected.decision.reason is Reason.SERVICE_AUTH else [],
+        "cf-access-jwt-assertion": [assertion] if decision.reason is Reason.SERVICE_AUTH else [],
         "cf-ray": [answer.value("cf-ray")],
         "cf-connecting-ip": [str(request.address)],
         "x-forwarded-proto": ["http"],
