@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, assert_never
 
-from sqlalchemy import Connection, Row, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, exists, func, insert, select, text, update
 
 from foregate.access.tokens.model import (
     EnabledSet,
@@ -155,28 +155,36 @@ def find_references(connection: Connection, token_id: str) -> list[tuple[str, st
 
 
 @dataclass(frozen=True, slots=True)
-class StoredDigest:
-    """One secret version as an edge needs it."""
+class EdgeRow:
+    """A token and one of its live secret versions, as an edge needs them. Times are microseconds since 1970."""
 
-    version: int
-    digest: Digest
+    token_id: str
+    account_id: str
+    is_enabled: int
+    expires_at: int | None
+    current_version: int
+    previous_expires_at: int | None
+    version: int | None
+    digest: bytes
+    pepper_version: int
 
 
-def find_with_digests(connection: Connection, client_id: str) -> tuple[ServiceToken, list[StoredDigest]] | None:
-    """A token that is not deleted, with the digests of its current and previous version, newest first."""
-    row = connection.execute(
-        select(service_tokens).where(service_tokens.c.client_id == client_id, service_tokens.c.deleted_at.is_(None))
-    ).one_or_none()
-    if row is None:
-        return None
-    token = _token(row)
-    versions = [version for version in (token.secret_version, token.previous_secret_version) if version is not None]
-    rows = connection.execute(
-        select(secret_versions)
-        .where(secret_versions.c.token_id == token.id, secret_versions.c.version.in_(versions))
-        .order_by(secret_versions.c.version.desc())
-    ).all()
-    return token, [StoredDigest(row.version, Digest(row.digest, row.pepper_version)) for row in rows]
+_FIND_FOR_EDGE = Prepared(
+    text(
+        "SELECT t.id, t.account_id, t.is_enabled, t.expires_at, t.secret_version, t.previous_secret_expires_at,"
+        " s.version, s.digest, s.pepper_version FROM service_tokens t LEFT JOIN secret_versions s"
+        " ON s.token_id = t.id AND s.version IN (t.secret_version, t.previous_secret_version)"
+        " WHERE t.client_id = :client_id AND t.deleted_at IS NULL ORDER BY s.version DESC"
+    )
+)
+
+
+def find_for_edge(connection: Connection, client_id: str) -> list[EdgeRow]:
+    """A token's current and previous secret version, newest first; nothing for a token that is deleted.
+
+    One row without a version stands for a token that has no secret: a damage. Runs once for every change.
+    """
+    return [EdgeRow(*row) for row in _FIND_FOR_EDGE.run(connection, {"client_id": client_id}).fetchall()]
 
 
 def _update_columns(connection: Connection, token_id: str, columns: dict[str, Any]) -> None:

@@ -120,9 +120,7 @@ def test_nothing_can_rewrite_a_secret_or_an_identity(
 ) -> None:
     with pytest.raises(DatabaseError):
         connection.exec_driver_sql(statement)
-    found = store.find_with_digests(connection, token.client_id)
-    assert found is not None
-    assert [stored.version for stored in found[1]] == [1]
+    assert [row.version for row in store.find_for_edge(connection, token.client_id)] == [1]
 
 
 def test_version_is_issued_once(connection: Connection, token: ServiceToken) -> None:
