@@ -10,19 +10,14 @@ import base64
 import binascii
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from foregate.api.neutral import OnlyEmpty, OnlyFalse, OnlyZero, ReadOnly, only
 from foregate.api.paging import PageQuery
 from foregate.api.parameters import BodyModel, WholeNumber
+from foregate.api.texts import DisplayName
 
 MAX_RULES = 1000
-
-
-def _one_line(text: str) -> str:
-    if not text.strip() or any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError("should be one line that holds more than blanks")
-    return text
 
 
 def _password(text: str) -> str:
@@ -41,12 +36,11 @@ def _managed_here(value: Any) -> Any:
     return value
 
 
-Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_one_line)]
 # A connector would present it. There are none: the edge itself connects to origins. Go's older SDK makes no tunnel
 # without one, so it is checked for its form and then dropped: never kept, never shown.
 TunnelSecret = Annotated[
     str,
-    Field(max_length=1024, repr=False, description="Checked for its form and dropped: no connector ever connects."),
+    Field(max_length=1024, description="Checked for its form and dropped: no connector ever connects."),
     AfterValidator(_password),
 ]
 ManagedHere = Annotated[Any, BeforeValidator(_managed_here), WithJsonSchema({"enum": [None, "", "cloudflare"]})]
@@ -56,7 +50,7 @@ Seconds = Annotated[WholeNumber, Field(ge=1, le=86_400, description="Whole secon
 class TunnelCreate(BodyModel):
     """POST of a tunnel."""
 
-    name: Name
+    name: DisplayName
     config_src: ManagedHere = None
     tunnel_secret: TunnelSecret | None = None
 
@@ -64,7 +58,7 @@ class TunnelCreate(BodyModel):
 class TunnelEdit(BodyModel):
     """PATCH of a tunnel."""
 
-    name: Name | None = None
+    name: DisplayName | None = None
     tunnel_secret: TunnelSecret | None = None
 
 
@@ -128,6 +122,21 @@ class ConfigurationBody(BodyModel):
 
 class ConfigurationPut(BodyModel):
     """PUT of a tunnel's configuration."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "config": {
+                        "ingress": [
+                            {"hostname": "billing.example.com", "service": "https://billing.internal:8443"},
+                            {"service": "http_status:404"},
+                        ]
+                    }
+                }
+            ]
+        }
+    )
 
     config: ConfigurationBody
     source: ManagedHere = None

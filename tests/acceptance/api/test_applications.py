@@ -286,8 +286,17 @@ def test_lists_filter_by_name_domain_and_audience(control_plane: ControlPlane) -
         return [app["id"] for app in control_plane.request("GET", f"{APPS}?{query}").json()["result"]]
 
     domain = made["domain"]
-    for query in (f"aud={made['aud']}", "name=needle", f"domain={domain}&exact=true", f"search={domain[:-4]}",
-                  "search=needle+IN", "name=Needle+in+the+hay&exact=true", f"domain={domain}&name=needle"):  # fmt: skip
+    queries = [
+        f"aud={made['aud']}",
+        "name=needle",
+        f"domain={domain}&exact=true",
+        f"domain=HTTPS://{domain.upper()}/&exact=true",
+        f"domain={domain}&name=needle",
+        f"search={domain[:-4]}",
+        "search=needle+IN",
+        "name=Needle+in+the+hay&exact=true",
+    ]
+    for query in queries:
         assert made["id"] in ids(query), query
     for query in ("name=needle&exact=true", "domain=example&exact=true", "aud=0", "name=n%25e", "search=_eedle"):
         assert made["id"] not in ids(query), query

@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from foregate.access.applications.bodies import APPLICATION_NEUTRAL, ApplicationBody, PolicyItem
+from foregate.access.applications.application_bodies import APPLICATION_NEUTRAL, ApplicationBody
+from foregate.access.applications.bodies import PolicyItem
 from foregate.access.applications.model import ApplicationDraft, LinkedPolicy, Policy, PolicyDecision, PolicyDraft
 from foregate.access.applications.rules import check_session_duration, inline_draft
 from foregate.api.neutral import kept_values
-from foregate.core.errors import invalid, unsupported
+from foregate.core.errors import ForegateError, invalid, unsupported
 from foregate.core.ids import parse_uuid
 from foregate.core.targets import parse_pattern
 
@@ -53,6 +54,14 @@ def application_draft(body: ApplicationBody) -> ApplicationDraft:
         token_header=_token_header(body.read_service_tokens_from_header),
         kept=kept_values(body, APPLICATION_NEUTRAL),
     )
+
+
+def canonical_domain(text: str) -> str:
+    """The pattern that a domain in a search stands for, or the text itself where it stands for none."""
+    try:
+        return parse_pattern(text).text
+    except ForegateError:
+        return text
 
 
 def plan_policies(

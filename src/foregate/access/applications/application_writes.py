@@ -7,13 +7,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from foregate.access.applications import applications_store as store
+from foregate.access.applications.application_bodies import ApplicationBody
 from foregate.access.applications.application_rules import (
     PlannedPolicy,
     application_draft,
     plan_policies,
     require_service_auth,
 )
-from foregate.access.applications.bodies import ApplicationBody
 from foregate.access.applications.model import Application, Author
 from foregate.access.applications.policies_store import delete_policies, find_policies, insert_policy, update_policy
 from foregate.access.applications.rule_checks import check_conditions

@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 
 from foregate.access.applications import application_writes as writes
 from foregate.access.applications import applications_store as store
+from foregate.access.applications.application_bodies import ApplicationBody, ApplicationsQuery
+from foregate.access.applications.application_rules import canonical_domain
 from foregate.access.applications.applications_store import Filter
-from foregate.access.applications.bodies import ApplicationBody, ApplicationsQuery
 from foregate.access.applications.model import Author
 from foregate.access.applications.views import ApplicationView, DeletedView, application_view
 from foregate.api.changes import Changes
@@ -58,7 +59,8 @@ class ApplicationsApi:
     async def list(self, call: Call[ApplicationsQuery, None]) -> Answer:
         """A page of the account's applications, oldest first."""
         query = call.query
-        wanted = Filter(query.name, query.domain, query.aud, query.search, query.exact)
+        domain = canonical_domain(query.domain) if query.domain and query.exact else query.domain
+        wanted = Filter(query.name, domain, query.aud, query.search, query.exact)
 
         def read(connection: Connection) -> tuple[list[dict[str, Any]], int]:
             session = store.organization_session(connection, call.account_id)

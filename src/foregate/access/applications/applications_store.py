@@ -190,8 +190,7 @@ def _matches(wanted: Filter) -> ColumnElement[bool]:
 
 def _covers(text: str, *, is_exact: bool) -> ColumnElement[bool]:
     pattern = application_patterns.c.pattern
-    bare = text.removesuffix("/")
-    fits = (pattern == bare) if is_exact else pattern.icontains(bare, autoescape=True)
+    fits = (pattern == text) if is_exact else pattern.icontains(text.removesuffix("/"), autoescape=True)
     return exists().where(application_patterns.c.application_id == applications.c.id, fits)
 
 

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 from sqlalchemy import Connection
 
 from foregate.access.applications.applications_store import find_application, organization_session
-from foregate.access.applications.groups_store import conditions_of_groups
+from foregate.access.applications.groups_store import reachable_conditions
 from foregate.access.applications.model import (
     AnyValidServiceToken,
     Application,
@@ -29,10 +29,10 @@ def compile_record(connection: Connection, name: str) -> dict[str, Any] | None:
     application = find_application(connection, name)
     if application is None:
         return None
-    groups: dict[str, Conditions] = {}
-    if any(link.policy.draft.conditions.group_ids for link in application.policies):
-        groups = conditions_of_groups(connection, application.account_id)
-    named = [link.policy.draft.conditions for link in application.policies] + list(groups.values())
+    own = [link.policy.draft.conditions for link in application.policies]
+    group_ids = {group_id for conditions in own for group_id in conditions.group_ids}
+    groups = reachable_conditions(connection, application.account_id, group_ids)
+    named = [*own, *groups.values()]
     tokens = client_ids(connection, {token_id for conditions in named for token_id in conditions.token_ids})
     default_session = organization_session(connection, application.account_id)
     return application_value(application, groups, tokens, default_session).to_wire()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
@@ -81,6 +82,22 @@ def conditions_of_groups(connection: Connection, account_id: str) -> dict[str, C
         select(groups.c.id, groups.c.name, groups.c.body).where(groups.c.account_id == account_id)
     )
     return {row.id: read_group(row.name, row.body).conditions for row in rows}
+
+
+def reachable_conditions(connection: Connection, account_id: str, group_ids: Iterable[str]) -> dict[str, Conditions]:
+    """The conditions of these groups of the account and of all groups within them, by id. Unknown ids are left out."""
+    found: dict[str, Conditions] = {}
+    wanted = set(group_ids)
+    while wanted:
+        rows = connection.execute(
+            select(groups.c.id, groups.c.name, groups.c.body).where(
+                groups.c.account_id == account_id, groups.c.id.in_(wanted)
+            )
+        )
+        level = {row.id: read_group(row.name, row.body).conditions for row in rows}
+        found |= level
+        wanted = {inner for conditions in level.values() for inner in conditions.group_ids} - found.keys()
+    return found
 
 
 def _read_row(row: Row[tuple[object, ...]]) -> Group:

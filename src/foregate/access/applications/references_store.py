@@ -45,11 +45,14 @@ def replace_references(connection: Connection, referrer_kind: str, referrer_id: 
 
 def existing_tokens(connection: Connection, account_id: str, token_ids: Iterable[str]) -> frozenset[str]:
     """Those of `token_ids` that are service tokens of the account and not deleted."""
+    wanted = list(token_ids)
+    if not wanted:
+        return frozenset()
     rows = connection.execute(
         select(service_tokens.c.id).where(
             service_tokens.c.account_id == account_id,
             service_tokens.c.deleted_at.is_(None),
-            service_tokens.c.id.in_(list(token_ids)),
+            service_tokens.c.id.in_(wanted),
         )
     )
     return frozenset(row.id for row in rows)

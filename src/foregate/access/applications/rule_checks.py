@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection
 
-from foregate.access.applications.groups_store import conditions_of_groups
+from foregate.access.applications.groups_store import reachable_conditions
 from foregate.access.applications.model import Conditions
 from foregate.access.applications.references_store import existing_tokens
 from foregate.access.applications.rules import require_expandable, require_known
@@ -17,10 +17,8 @@ def check_conditions(connection: Connection, account_id: str, wanted: Iterable[C
 
     Raises ForegateError(INVALID_INPUT) naming the id that is not there.
     """
-    groups: dict[str, Conditions] | None = None
     for conditions in wanted:
-        if conditions.group_ids and groups is None:
-            groups = conditions_of_groups(connection, account_id)
-        tokens = existing_tokens(connection, account_id, conditions.token_ids) if conditions.token_ids else frozenset()
-        require_known(conditions, tokens, frozenset(groups or ()))
-        require_expandable(conditions, groups or {})
+        tokens = existing_tokens(connection, account_id, conditions.token_ids)
+        groups = reachable_conditions(connection, account_id, conditions.group_ids)
+        require_known(conditions, tokens, frozenset(groups))
+        require_expandable(conditions, groups)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from foregate.api.neutral import OnlyEmpty, OnlyFalse, ReadOnly
 from foregate.api.parameters import BodyModel, WholeNumber
-
-
-def _one_line(text: str) -> str:
-    if not text.strip() or any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError("should be one line that holds more than blanks")
-    return text
+from foregate.api.texts import DisplayName
 
 
 def _strict_only(value: Any) -> Any:
@@ -22,7 +17,6 @@ def _strict_only(value: Any) -> Any:
     return value
 
 
-Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_one_line)]
 Host = Annotated[str, Field(max_length=255)]
 StrictOnly = Annotated[Any, BeforeValidator(_strict_only), WithJsonSchema({"enum": [None, True]})]
 
@@ -38,7 +32,7 @@ NEUTRAL = (
 class OrganizationBody(BodyModel):
     """PUT and PATCH of the organization: a left-out member stays as it is."""
 
-    name: Name | None = None
+    name: DisplayName | None = None
     auth_domain: Host | None = None
     session_duration: Annotated[str, Field(max_length=64)] | None = None
     deny_unmatched_requests: bool | None = None
@@ -64,7 +58,7 @@ class OrganizationBody(BodyModel):
 class OrganizationCreate(OrganizationBody):
     """POST of the organization."""
 
-    name: Name
+    name: DisplayName
     auth_domain: Host
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from foregate.access.applications.application_bodies import ApplicationBody
 from foregate.access.applications.application_rules import (
     application_draft,
     assign_precedences,
@@ -14,7 +15,6 @@ from foregate.access.applications.application_rules import (
     require_precedence_free,
     require_service_auth,
 )
-from foregate.access.applications.bodies import ApplicationBody
 from foregate.access.applications.model import (
     ApplicationDraft,
     Conditions,
