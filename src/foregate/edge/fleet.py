@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -33,10 +33,10 @@ _DRAIN_SECONDS = 660.0
 
 @dataclass(frozen=True, slots=True)
 class Outfit:
-    """What a new worker is made from. `files` by name; `write_maps` fills its folder of maps."""
+    """What a new worker is made from. `files` by name; `write_maps` makes its folder of maps."""
 
     files: Mapping[str, str] = field(repr=False)
-    write_maps: Callable[[Path], None]
+    write_maps: Callable[[Path], Awaitable[None]]
     peppers: Mapping[int, bytes] = field(repr=False)
 
 
@@ -58,6 +58,12 @@ class Fleet:
         """Sessions with all workers, the one that serves first."""
         everyone = [*([self.current] if self.current else []), *self._draining.values()]
         return [worker.control for worker in everyone if not worker.exited.done()]
+
+    def control_of(self, process: int) -> Control | None:
+        """The session with the worker that is this process; None where it is none of ours."""
+        everyone = [*([self.current] if self.current else []), *self._draining.values()]
+        found = (worker for worker in everyone if worker.identity.pid == process and not worker.exited.done())
+        return next((worker.control for worker in found), None)
 
     def next_generation(self) -> int:
         """Higher than any before, those of earlier agents included: milliseconds since 1970, or one more."""
@@ -88,7 +94,7 @@ class Fleet:
         self._write_roster(Identity(name, 0, 0, str(launch.socket), str(launch.spool), str(launch.folder)))
         spool = open_for_worker(self._paths.spool, name)
         try:
-            outfit.write_maps(launch.maps)
+            await outfit.write_maps(launch.maps)
             old = self.current if self.current and not self.current.exited.done() else None
             worker = await self._workers.start(launch, replaces=old)
         except BaseException:
@@ -104,6 +110,10 @@ class Fleet:
         # HAProxy has read them: a million entries need not lie on the disk twice.
         shutil.rmtree(launch.maps, ignore_errors=True)
         log.info("worker_serves", worker=name, pid=worker.identity.pid)
+
+    async def check(self, name: str, outfit: Outfit) -> None:
+        """Have HAProxy read the files. Raises ConfigurationRefused."""
+        await self._workers.check(self._launch(name, outfit))
 
     async def give_up(self, control: Control) -> None:
         """The worker behind `control` can no longer be told of changes: it must not go on with what it knows."""

@@ -125,6 +125,14 @@ class State:
                 is_whole = entry is not None and _sum(key, entry) == entry_sum
                 yield key[6:], entry if is_whole else None
 
+    def token_entry(self, client_id: str) -> str | None:
+        """The engine's entry of a live token; None where there is none, or it is damaged."""
+        key = f"token/{client_id}"
+        query = "SELECT entry, entry_sum FROM records WHERE key = ? AND wire IS NOT NULL"
+        with _damage():
+            row = self._connection.execute(query, (key,)).fetchone()
+        return str(row[0]) if row and row[0] is not None and _sum(key, row[0]) == row[1] else None
+
     def changed_tokens(self) -> Iterator[tuple[str, str | None]]:
         """(client id, entry; None: gone, or damaged here) of the tokens that the base map in force may have wrong."""
         query = (

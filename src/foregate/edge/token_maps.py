@@ -33,11 +33,16 @@ class TokenMaps:
         self._fleet = fleet
         self._overlay: dict[str, str | None] = {}
         self._since_fold: set[str] | None = None
+        self._since_launch: set[str] | None = None
+        self._is_tracking = False
         self._lock = asyncio.Lock()
         self._base_tokens = 0
+        # How often the overlay was emptied into the base: until the next time, every change since is in the overlay.
+        self.folds = 0
 
     def load(self, changed: Iterable[tuple[str, str | None]], base_tokens: int) -> None:
         """What the state says has changed since the base map in force, which holds `base_tokens`."""
+        self._is_tracking = True
         self._overlay = dict(changed)
         self._base_tokens = base_tokens
 
@@ -51,33 +56,47 @@ class TokenMaps:
         """Whether so much waits for a fold that the feed should wait too."""
         return len(self._overlay) > 4 * _MOST_OVERLAY
 
-    def write_overlay(self, path: Path) -> None:
+    def is_current(self, client_id: str, entry: str, stamp: int) -> bool:
+        """Whether a token's entry is still what it was when it was read, after `folds` was seen to be `stamp`."""
+        return stamp == self.folds and self._overlay.get(client_id, entry) == entry
+
+    async def write_overlay(self, path: Path) -> None:
         """The overlay as a map file, for a worker that starts."""
-        path.write_text("".join(f"{line.text}\n" for line in self._lines(self._overlay)))
+        text = "".join(f"{line.text}\n" for line in self._lines(self._overlay))
+        await asyncio.to_thread(path.write_text, text)
 
     async def push(self, tokens: dict[str, str | None], *, must_recheck: bool) -> None:
         """Tell every worker of changed tokens; in force when this returns.
 
         `must_recheck`: connections may remember something of them (not so if all are new).
         """
+        if not self._is_tracking:
+            return  # nothing was ever served: the first base map will hold it all
         known = self._overlay.keys() & tokens.keys()
         self._overlay.update(tokens)
-        if self._since_fold is not None:
-            self._since_fold.update(tokens)
+        for collected in (self._since_fold, self._since_launch):
+            if collected is not None:
+                collected.update(tokens)
         async with self._lock:
             for control in self._fleet.controls():
                 is_current = self._fleet.current is not None and control is self._fleet.current.control
-                fresh = tokens.keys() - known if is_current else set()
+                fresh = tokens.keys() - known if is_current and self._since_launch is None else set()
                 await self._tell(control, tokens, fresh, must_recheck)
 
-    async def catch_up(self, client_ids: Iterable[str]) -> None:
-        """Tell the worker that has just started what changed after its overlay was written."""
+    def begin_launch(self) -> None:
+        """Call before a worker's overlay is written: what is pushed from here on may be missing in it."""
+        self._since_launch = set()
+
+    async def end_launch(self) -> None:
+        """The worker serves: tell it what it missed."""
         async with self._lock:
-            if self._fleet.current is not None:
-                await self._tell(self._fleet.current.control, client_ids, set(), True)
+            missed, self._since_launch = self._since_launch or set(), None
+            if missed and self._fleet.current is not None:
+                await self._tell(self._fleet.current.control, missed, set(), True)
 
     def begin_fold(self) -> None:
         """Call before the state is told that a base map is begun: what is pushed from here on may be missing in it."""
+        self._is_tracking = True
         self._since_fold = set()
 
     def abandon_fold(self) -> None:
@@ -88,6 +107,7 @@ class TokenMaps:
         """The base map begun last is in force, here and in the current worker: the overlay keeps what came after."""
         async with self._lock:
             kept, self._since_fold = self._since_fold or set(), None
+            self.folds += 1
             self.load(((client_id, self._overlay[client_id]) for client_id in kept), base_tokens)
             if self._fleet.current is not None:
                 await self._fleet.current.control.replace(TokenMap.OVERLAY, list(self._lines(self._overlay)))

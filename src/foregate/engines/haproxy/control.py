@@ -54,13 +54,7 @@ class Control:
         In force for the next request when this returns, save on connections that remember an earlier success: call
         `raise_generation` after it, unless nothing but new tokens was put.
         """
-        name = await self._id(TokenMap.OVERLAY)
-        for line in lines:
-            answer = await self._command(f"set map {name} {_word(line.key)} {_word(line.value)}")
-            if "not found" in answer:
-                await self._add(name, [line])
-            elif answer.strip():
-                raise ControlError(f"set map: {_first_line(answer)}")
+        await self._put(TokenMap.OVERLAY, lines)
 
     async def add_overlay(self, lines: Iterable[MapLine]) -> None:
         """Add tokens that the overlay does not hold yet, many at a time. Not safe to repeat: see `add_hot`."""
@@ -69,6 +63,10 @@ class Control:
     async def add_hot(self, lines: Iterable[MapLine]) -> None:
         """Add hot entries. A key must be added once until the next `replace`: a lookup finds the first of equal keys."""
         await self._add(await self._id(TokenMap.HOT), lines)
+
+    async def put_hot(self, lines: Sequence[MapLine]) -> None:
+        """Change hot entries in place; takes a time that grows with the map."""
+        await self._put(TokenMap.HOT, lines)
 
     async def replace(self, which: TokenMap, lines: Iterable[MapLine]) -> int:
         """Replace a map's whole content at one moment, while lookups go on. Returns the number of entries.
@@ -124,6 +122,15 @@ class Control:
         if which not in self._ids:
             raise ControlError(f"the worker has no {which}")
         return self._ids[which]
+
+    async def _put(self, which: TokenMap, lines: Sequence[MapLine]) -> None:
+        name = await self._id(which)
+        for line in lines:
+            answer = await self._command(f"set map {name} {_word(line.key)} {_word(line.value)}")
+            if "not found" in answer:
+                await self._add(name, [line])
+            elif answer.strip():
+                raise ControlError(f"set map: {_first_line(answer)}")
 
     async def _add(self, target: str, lines: Iterable[MapLine]) -> int:
         """`add map` in payloads that fit HAProxy's buffer. Returns the number of lines."""

@@ -1,0 +1,258 @@
+"""The edge's agent: one process that keeps HAProxy in step with the control plane, and serves without it.
+
+On start it serves from its own disk at once, taking over what an earlier agent left running; then it follows the feed.
+Told to stop it drains HAProxy; told to hand over (SIGUSR1) it goes and leaves HAProxy running, and so it does when it
+fails: who starts the next agent loses no request. One event loop; everything is given to it by `services/edge.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from foregate.edge import control_plane
+from foregate.edge.assertions import Assertions, InForce
+from foregate.edge.certificates import Certificates
+from foregate.edge.config_records import ConfigRecords
+from foregate.edge.engine import Compiler, Engine
+from foregate.edge.feed_client import FeedClient
+from foregate.edge.fleet import Fleet
+from foregate.edge.following import Following, StateThread
+from foregate.edge.hot_entries import HotEntries
+from foregate.edge.paths import EdgePaths
+from foregate.edge.reporting import Reporter
+from foregate.edge.shipping import Batch, Shipper
+from foregate.edge.state import State, StateDamaged
+from foregate.edge.token_maps import TokenMaps
+from foregate.engines.haproxy.process import Worker, Workers
+
+log = structlog.get_logger(__name__)
+
+_STATUS_SECONDS = 2.0
+_RENEW_SECONDS = 12 * 3_600.0
+# Within the 20 s that the supervisor gives us: open requests first, then the last events.
+_DRAIN_SECONDS = 10.0
+_FLUSH_SECONDS = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """`worker_owner`: user and group id of the workers where they are not ours."""
+
+    edge_id: str
+    edge_key: str = field(repr=False)
+    control_plane_url: str
+    spool_max_bytes: int
+    worker_owner: tuple[int, int] | None = None
+
+
+class Agent:
+    """`run(stop)` until told."""
+
+    def __init__(self, settings: AgentSettings, paths: EdgePaths, workers: Workers, compiler: Compiler) -> None:
+        self._settings = settings
+        self._paths = paths
+        self._http = control_plane.connect(settings.control_plane_url, settings.edge_id, settings.edge_key)
+        self._state = StateThread(open_state(paths))
+        self._fleet = Fleet(workers, paths, self._worker_ended)
+        self._maps = TokenMaps(self._fleet)
+        self._hot = HotEntries(self._fleet, self._maps)
+        self._assertions = Assertions(
+            self._maps, self._hot, self._token_entry, lambda process: self._fleet.control_of(process) is not None
+        )
+        self._reporter = Reporter(self._http, self._compose_report)
+        self._engine = Engine(
+            paths=paths,
+            fleet=self._fleet,
+            maps=self._maps,
+            compiler=compiler,
+            certificates=Certificates(paths.authority, paths.certificates, paths.own_certificates),
+            hot=self._hot,
+            in_state=self._state.run,
+            on_build=self._worker_serves,
+        )
+        self._following = Following(
+            paths=paths,
+            edge_id=settings.edge_id,
+            edge_key=settings.edge_key,
+            state=self._state,
+            http=self._http,
+            engine=self._engine,
+            maps=self._maps,
+            token_entry=compiler.token_entry,
+            on_change=self._reporter.wake,
+        )
+        self._feed = FeedClient(self._http, self._following, self._following.prepare)
+        self._shipper = Shipper(paths.spool, self._post_events, max_bytes=settings.spool_max_bytes)
+        self._started_at = time.time()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set (drain) or SIGUSR1 comes (hand over). What fails in here is raised, HAProxy left."""
+        hand_over = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, hand_over.set)
+        tasks = [asyncio.create_task(work) for work in (*self._works(), stop.wait(), hand_over.wait())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # raises what a task failed of
+            if stop.is_set():
+                await self._end(tasks)
+            else:
+                # A worker that is being started must not be left half-way: nobody would listen.
+                await self._engine.settle(_DRAIN_SECONDS)
+                log.info("handed_over")
+        except StateDamaged as error:
+            put_aside(self._paths, error)
+            raise
+        finally:
+            await _cancel(tasks)
+            await self._close()
+            loop.remove_signal_handler(signal.SIGUSR1)
+
+    def _works(self) -> list[Coroutine[Any, Any, object]]:
+        return [
+            self._serve(),
+            self._shipper.run(),
+            self._reporter.run(),
+            _every(_STATUS_SECONDS, self._write_status),
+            _every(_RENEW_SECONDS, self._engine.renew_certificates, at_once=False),
+            self._replace_outgrown(),
+        ]
+
+    async def _serve(self) -> None:
+        """First from the disk, then by the feed."""
+        await self._assertions.start(self._paths.agent_socket, self._settings.worker_owner)
+        if await self._fleet.adopt():
+            log.info("worker_adopted")
+        await self._following.start()
+        await asyncio.gather(self._engine.run(), self._feed.run())
+
+    async def _end(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """Drain: requests first, then their events, then the last report."""
+        self._reporter.wake()
+        await _cancel(tasks[:1])
+        await self._fleet.stop(_DRAIN_SECONDS)
+        await _cancel(tasks)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                await self._shipper.flush()
+                await self._reporter.report()
+        self._paths.status.unlink(missing_ok=True)
+        self._paths.agent_socket.unlink(missing_ok=True)
+        log.info("edge_ended")
+
+    async def _close(self) -> None:
+        await self._http.aclose()
+        self._fleet.detach()
+        self._assertions.close()
+        self._hot.close()
+        self._shipper.close()
+        self._state.close()
+
+    def _worker_ended(self, worker: Worker) -> None:
+        log.error("worker_ended_unasked", worker=worker.identity.name, pid=worker.identity.pid)
+        self._engine.want_worker("the worker ended, or could not be told of changes")
+
+    def _worker_serves(self, records: ConfigRecords) -> None:
+        secrets = self._engine.secrets
+        if secrets is not None:
+            self._assertions.put_in_force(InForce(records, secrets))
+        self._reporter.wake()
+
+    async def _token_entry(self, client_id: str) -> str | None:
+        return await self._state.run(State.token_entry, client_id)
+
+    async def _post_events(self, batch: Batch) -> int:
+        return await control_plane.post_events(self._http, batch)
+
+    async def _replace_outgrown(self) -> None:
+        """A worker whose spool file can no longer be freed gets a successor with a new one."""
+
+        async def look() -> None:
+            current = self._fleet.current
+            if current is not None and self._shipper.status.outgrown == current.identity.name:
+                self._engine.want_worker("its spool file is outgrown")
+
+        await _every(10.0, look)
+
+    def _compose_report(self) -> dict[str, Any]:
+        following = self._following
+        return {
+            "applied_seq": self._engine.in_force(following.cursor()),
+            "refused": [asdict(note) for note in following.refused],
+            "held": [asdict(note) for note in following.held],
+            "at": time.time(),
+            "worker": self._fleet.current.identity.name if self._fleet.current else "",
+            "tokens": following.tokens,
+            "spool": asdict(self._shipper.status),
+            "problems": self._problems(),
+        }
+
+    def _problems(self) -> list[str]:
+        return [text for text in (self._engine.error, *self._engine.problems) if text]
+
+    async def _write_status(self) -> None:
+        """What `foregate status` shows; for people and for whoever looks after the machine."""
+        current = self._fleet.current
+        body = {
+            **self._compose_report(),
+            "agent_pid": os.getpid(),
+            "worker_pid": current.identity.pid if current else None,
+            "workers": len(self._fleet.controls()),
+            "since": self._started_at,
+            "feed": asdict(self._feed.status),
+            "report_error": self._reporter.error,
+        }
+        await asyncio.to_thread(_write_beside, self._paths.status, orjson.dumps(body))
+
+
+def open_state(paths: EdgePaths) -> State:
+    """The state on disk. A damaged one is put aside, and the feed will bring everything again."""
+    try:
+        return State(paths.state)
+    except StateDamaged as error:
+        put_aside(paths, error)
+        return State(paths.state)
+
+
+def put_aside(paths: EdgePaths, error: StateDamaged) -> None:
+    """Keep a damaged state for whoever wants to know, out of the way."""
+    log.error("state_damaged", reason=str(error))
+    for suffix in ("", "-wal", "-shm"):
+        path = paths.state.with_name(paths.state.name + suffix)
+        if path.exists():
+            path.replace(path.with_name(f"damaged-{path.name}"))
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]], *, at_once: bool = True) -> None:
+    if at_once:
+        await work()
+    while True:
+        await asyncio.sleep(seconds)
+        await work()
+
+
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _write_beside(path: Path, content: bytes) -> None:
+    """Whole or not at all for whoever reads it; not synced, as nobody needs it after a power cut."""
+    beside = path.with_suffix(".new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    os.replace(beside, path)

@@ -1,0 +1,205 @@
+"""What the agent does with the feed: records into the state, changes into HAProxy, and word of it to the control plane.
+
+The state lives on one thread; `in_state` is the only way to it. The feed client calls one method at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import httpx
+import structlog
+
+from foregate.edge import control_plane, wire
+from foregate.edge.engine import Engine
+from foregate.edge.feed_client import FeedBroken
+from foregate.edge.feed_lines import SnapshotEnd
+from foregate.edge.intake import Intake, Taken, TokenEntry
+from foregate.edge.paths import EdgePaths
+from foregate.edge.rollout import Checks
+from foregate.edge.sealing import SealBroken
+from foregate.edge.secrets import EdgeSecrets, keep_secrets, load_secrets, open_secrets
+from foregate.edge.signing import open_signer
+from foregate.edge.state import Note, State
+from foregate.edge.token_maps import TokenMaps
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+# How often a feed that brings more than folds can take is looked at again.
+_BACKPRESSURE_SECONDS = 0.1
+
+
+class StateThread:
+    """A `State` and the one thread that may use it."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._thread = ThreadPoolExecutor(1, "state")
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """`work(state, *arguments)`, after what was asked for before."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._state, *arguments)
+
+    def close(self) -> None:
+        """Finish what was asked for and close the file."""
+        self._thread.submit(self._state.close)
+        self._thread.shutdown()
+
+
+class Following:
+    """The agent's `FeedHandler`. `prepare` before each connection: it fetches the secrets."""
+
+    def __init__(
+        self,
+        *,
+        paths: EdgePaths,
+        edge_id: str,
+        edge_key: str,
+        state: StateThread,
+        http: httpx.AsyncClient,
+        engine: Engine,
+        maps: TokenMaps,
+        token_entry: TokenEntry,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`on_change` is called when there is something to report."""
+        self._paths = paths
+        self._edge_id = edge_id
+        self._edge_key = edge_key
+        self._state = state
+        self._http = http
+        self._engine = engine
+        self._maps = maps
+        self._token_entry = token_entry
+        self._on_change = on_change
+        self._intake: Intake | None = None
+        self._cursor = 0
+        self._is_complete = False
+        self.tokens = 0
+        self.refused: Sequence[Note] = ()
+        self.held: Sequence[Note] = ()
+
+    async def start(self) -> None:
+        """Serve what is on disk, if the edge has ever been given the whole state."""
+        await self._look()
+        secrets = load_secrets(self._paths.secrets, self._edge_id, self._edge_key)
+        if secrets is not None:
+            await self._know(secrets)
+            if self._is_complete:
+                self._engine.want_worker("the edge starts")
+
+    def cursor(self) -> int:
+        """See `FeedHandler.cursor`."""
+        return self._cursor
+
+    async def prepare(self) -> None:
+        """Before each connection. FeedBroken where the secrets cannot be had."""
+        sealed = await control_plane.fetch_secrets(self._http)
+        try:
+            secrets = open_secrets(sealed, self._edge_id, self._edge_key)
+        except SealBroken as error:
+            raise FeedBroken("the control plane's secrets do not open under this edge's key") from error
+        if secrets != self._engine.secrets:
+            await asyncio.to_thread(keep_secrets, self._paths.secrets, sealed)
+            await self._know(secrets)
+        if self._intake is not None:
+            self._intake.abandon_snapshot()
+
+    async def take(self, records: list[dict[str, object]]) -> None:
+        """See `FeedHandler.take`."""
+        before = self._cursor
+        await self._bring(await self._state.run(lambda _: self._known_intake().take(records)), before)
+        while self._maps.is_full:
+            await asyncio.sleep(_BACKPRESSURE_SECONDS)
+
+    async def begin_snapshot(self) -> None:
+        """See `FeedHandler.begin_snapshot`."""
+        await self._state.run(lambda _: self._known_intake().begin_snapshot())
+
+    async def end_snapshot(self, end: SnapshotEnd) -> None:
+        """See `FeedHandler.end_snapshot`."""
+        before = self._cursor
+        taken = await self._state.run(lambda _: self._known_intake().end_snapshot(end.seq, end.records))
+        await self._bring(taken, before)
+        await self._complete()
+
+    async def caught_up(self, seq: int) -> None:
+        """See `FeedHandler.caught_up`."""
+        if seq and seq <= self._cursor:
+            await self._complete()
+
+    async def refresh(self) -> None:
+        """Read again what the status shows of the state."""
+        await self._look()
+
+    async def _bring(self, taken: Taken, before: int) -> None:
+        """From the state into HAProxy, and to those who want to know."""
+        if taken.tokens:
+            await self._maps.push(taken.tokens, must_recheck=taken.must_recheck)
+            self._engine.wake()
+        if taken.keys and self._is_complete:
+            self._engine.want_worker("records changed", before)
+        for note in taken.notes:
+            log.error("record_refused", key=note.key, seq=note.seq, reason=note.reason)
+        if taken.notes or taken.holds or taken.applied:
+            await self._look()
+        self._cursor = taken.cursor
+        self._on_change()
+
+    async def _complete(self) -> None:
+        """The edge has been given everything once; from now on it may serve from its disk alone."""
+        if not self._is_complete:
+            await self._state.run(_set_complete)
+            self._is_complete = True
+            self._engine.want_worker("the first whole state is here")
+
+    async def _know(self, secrets: EdgeSecrets) -> None:
+        """Go on with these secrets; what waited for them is looked at again."""
+        old = self._engine.secrets
+        self._engine.secrets = secrets
+
+        def check_keys(value: wire.KeysValue) -> None:
+            open_signer(secrets.sealing_key, value)
+
+        checks = Checks(secrets.record_mac_key, frozenset(secrets.peppers), check_keys)
+        if old is not None and old.record_mac_key != secrets.record_mac_key:
+            # Nothing that is stored passes any more: ask for everything.
+            await self._state.run(_forget_cursor)
+        if self._intake is None:
+            self._intake = Intake(await self._state.run(lambda state: state), checks, self._token_entry)
+        self._intake.checks = checks
+        if old is not None:
+            log.info("secrets_changed", peppers=sorted(secrets.peppers))
+            self._engine.want_worker("the edge's secrets changed")
+        before = self._cursor
+        await self._bring(await self._state.run(lambda _: self._known_intake().retry_held()), before)
+
+    async def _look(self) -> None:
+        """What there is to show of the state."""
+        found = await self._state.run(_survey)
+        self._cursor, self._is_complete, self.tokens, self.refused, self.held = found
+
+    def _known_intake(self) -> Intake:
+        if self._intake is None:
+            raise RuntimeError("records before secrets")
+        return self._intake
+
+
+def _survey(state: State) -> tuple[int, bool, int, list[Note], list[Note]]:
+    is_complete = bool(state.number("is_complete"))
+    held = [note for note, _ in state.held()]
+    return state.number("cursor"), is_complete, state.number("tokens"), state.refused(), held
+
+
+def _set_complete(state: State) -> None:
+    with state.transaction():
+        state.set_number("is_complete", 1)
+
+
+def _forget_cursor(state: State) -> None:
+    with state.transaction():
+        state.set_number("cursor", 0)

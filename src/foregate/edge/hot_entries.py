@@ -1,0 +1,115 @@
+"""What workers remember of tokens lately let through: adds entries to their hot maps, within a bound. asyncio.
+
+An entry is added after the request it comes from was answered, many at a time, so nobody waits for it. Between judging
+a token and adding its entry the token may change: what is added is compared with the maps at that moment, as an entry
+for a token that has changed would outlive its revocation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+
+import structlog
+
+from foregate.edge.fleet import Fleet
+from foregate.edge.token_maps import TokenMaps
+from foregate.engines.haproxy.control import Control, ControlError, TokenMap
+from foregate.engines.haproxy.maps import MapLine
+
+log = structlog.get_logger(__name__)
+
+# An entry takes about 1.2 KB in HAProxy, and an edge with a million tokens has some 150 MB to spare for all of them.
+_MOST_ENTRIES = 110_000
+_GATHER_SECONDS = 0.02
+# Changing an entry takes a time that grows with the map (10 ms at 100,000): beyond this, begin with an empty one.
+_MOST_CHANGES = 2_000
+_SMALL_MAP = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An entry to be remembered. `entry`: the token's, by which it was judged; `stamp`: `TokenMaps.folds` before that.
+
+    `line` is what goes into the map."""
+
+    client_id: str
+    entry: str = field(repr=False)
+    stamp: int
+    line: MapLine
+
+
+@dataclass(slots=True)
+class _Hot:
+    """One worker's hot map: its keys, and how many of them were changed since it was last empty."""
+
+    keys: set[str] = field(default_factory=set)
+    changes: int = 0
+    waiting: list[Candidate] = field(default_factory=list)
+
+
+class HotEntries:
+    """The hot maps of all workers, by process."""
+
+    def __init__(self, fleet: Fleet, maps: TokenMaps, *, most_entries: int = _MOST_ENTRIES) -> None:
+        self._fleet = fleet
+        self._maps = maps
+        self._most_entries = most_entries
+        self._hots: dict[int, _Hot] = {}
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, process: int, candidate: Candidate) -> None:
+        """Have the worker `process` remember this, soon. Nothing where it is gone by then."""
+        hot = self._hots.setdefault(process, _Hot())
+        hot.waiting.append(candidate)
+        if len(hot.waiting) == 1:
+            self._spawn(self._flush(process))
+
+    async def clear(self) -> None:
+        """Forget all entries of the worker that serves. Raises ControlError."""
+        async with self._lock:
+            if self._fleet.current is not None:
+                await self._empty(self._fleet.current.identity.pid, self._fleet.current.control)
+
+    def close(self) -> None:
+        """Stop adding."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _flush(self, process: int) -> None:
+        await asyncio.sleep(_GATHER_SECONDS)
+        async with self._lock:
+            hot = self._hots[process]
+            waiting, hot.waiting = hot.waiting, []
+            control = self._fleet.control_of(process)
+            if control is None:
+                del self._hots[process]
+                return
+            try:
+                await self._put(control, process, hot, waiting)
+            except ControlError as error:
+                log.warning("hot_entries_lost", reason=str(error))
+
+    async def _put(self, control: Control, process: int, hot: _Hot, waiting: list[Candidate]) -> None:
+        lines = {c.line.key: c.line for c in waiting if self._maps.is_current(c.client_id, c.entry, c.stamp)}
+        known = hot.keys & lines.keys()
+        hot.changes += len(known)
+        is_worn = hot.changes > _MOST_CHANGES and len(hot.keys) > _SMALL_MAP
+        if is_worn or len(hot.keys) + len(lines) > self._most_entries:
+            await self._empty(process, control)
+            hot, known = self._hots[process], set()
+        await control.put_hot([lines[key] for key in known])
+        await control.add_hot(line for key, line in lines.items() if key not in known)
+        hot.keys |= lines.keys()
+
+    async def _empty(self, process: int, control: Control) -> None:
+        waiting = self._hots[process].waiting if process in self._hots else []
+        self._hots[process] = _Hot(waiting=waiting)
+        await control.replace(TokenMap.HOT, [])
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
