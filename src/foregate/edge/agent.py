@@ -97,7 +97,7 @@ class Agent:
         self._started_at = time.time()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set (drain) or SIGUSR1 comes (hand over). What fails in here is raised, HAProxy left."""
+        """Serve until `stop` is set (drain) or SIGUSR1 comes (hand over). What fails is raised, and HAProxy left."""
         hand_over = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, hand_over.set)

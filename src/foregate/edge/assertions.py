@@ -30,7 +30,7 @@ from foregate.edge.hot_entries import Candidate, HotEntries
 from foregate.edge.secrets import EdgeSecrets
 from foregate.edge.signing import Signer, assertion_claims, metadata_claims, open_signer
 from foregate.edge.token_maps import TokenMaps
-from foregate.engines.haproxy import maps as haproxy_maps
+from foregate.engines.haproxy.maps import HotKey, hot_line
 
 log = structlog.get_logger(__name__)
 
@@ -149,7 +149,8 @@ class Assertions:
         if assertion is None or entry is None:
             return {}, None
         answer: dict[str, object] = {"assertion": assertion.text, "refresh_at": assertion.refresh_at}
-        hot = haproxy_maps.hot_line(ask.hot, entry, ask.policy_id, assertion.text, assertion.refresh_at)
+        key = HotKey(ask.hot, ask.tag, ask.client_id, ask.app_id, ask.policy_id)
+        hot = hot_line(key, entry, assertion.text, assertion.refresh_at)
         return answer, None if hot is None else Candidate(ask.client_id, entry, stamp, hot)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

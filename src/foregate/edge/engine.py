@@ -59,8 +59,8 @@ class Compiler(Protocol):
         """The host names that need a certificate."""
         ...
 
-    def files(self, records: ConfigRecords, folder: Path, pepper_versions: tuple[int, ...]) -> Mapping[str, str]:
-        """A worker's files by name, for a worker whose files lie in `folder`. Raises CannotCompile."""
+    def files(self, records: ConfigRecords, socket: Path, pepper_versions: tuple[int, ...]) -> Mapping[str, str]:
+        """A worker's files by name, for a worker with the runtime socket `socket`. Raises CannotCompile."""
         ...
 
 
@@ -211,7 +211,7 @@ class Engine:
             await self._ensure_certificates(records)
             versions = tuple(sorted(self._known_secrets().peppers, reverse=True))
             try:
-                return await asyncio.to_thread(self._compiler.files, records, self._fleet.folder(name), versions)
+                return await asyncio.to_thread(self._compiler.files, records, self._paths.worker_socket(name), versions)
             except CannotCompile as error:
                 if error.key in refused:
                     message = "The edge's records cannot be compiled; its last good configuration stays."

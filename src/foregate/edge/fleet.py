@@ -142,15 +142,11 @@ class Fleet:
         for worker in [*([self.current] if self.current else []), *self._draining.values()]:
             worker.detach()
 
-    def folder(self, name: str) -> Path:
-        """Where the rendered files of the worker `name` go."""
-        return self._paths.workers / name
-
     def _launch(self, name: str, outfit: Outfit) -> Launch:
         return Launch(
             name=name,
             files=outfit.files,
-            folder=self.folder(name),
+            folder=self._paths.workers / name,
             maps=self._paths.maps / name,
             socket=self._paths.worker_socket(name),
             spool=spool_path(self._paths.spool, name),

@@ -1,0 +1,119 @@
+"""The edge process: the agent beside HAProxy. Everything it is made of is put together here, by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import pwd
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from foregate.access.haproxy import EdgeRecords, compile_edge, host_names
+from foregate.access.haproxy_maps import token_entry
+from foregate.access.haproxy_origins import NotCompilable
+from foregate.core.errors import ErrorCode, ForegateError
+from foregate.edge.agent import Agent, AgentSettings
+from foregate.edge.config_records import ConfigRecords
+from foregate.edge.engine import CannotCompile
+from foregate.edge.paths import EdgePaths, socket_folder
+from foregate.edge.wire import TokenValue
+from foregate.engines.haproxy.config import Bind, Files
+from foregate.engines.haproxy.config import Settings as EngineSettings
+from foregate.engines.haproxy.process import Workers, find_binary, require_version
+from foregate.engines.haproxy.render import render
+from foregate.services.home import Home, open_home, read_facts, read_private
+from foregate.services.settings import PREFIX, Settings, url_host
+
+
+async def run(settings: Settings, told: asyncio.Event) -> None:
+    """Serve until told to end; then drain. On SIGUSR1 end at once and leave HAProxy serving for the next."""
+    home = open_home(settings.home)
+    binary = find_binary(str(settings.haproxy or ""))
+    await require_version(binary)
+    owner = _worker_owner(settings)
+    paths = edge_paths(home, worker_user=settings.edge_user if owner else "")
+    compiler = HaproxyCompiler(settings, paths, is_own_user=owner is None)
+    facts = read_facts(home)
+    if facts is None:
+        raise ForegateError(ErrorCode.UNAVAILABLE, f"{home.root} is no home yet; start foregate api, or foregate up.")
+    agent_settings = AgentSettings(
+        edge_id=facts.edge_id,
+        edge_key=read_private(home.edge_key),
+        control_plane_url=settings.api_url,
+        spool_max_bytes=settings.spool_max_bytes,
+        worker_owner=owner,
+    )
+    await Agent(agent_settings, paths, Workers(binary), compiler).run(told)
+
+
+def edge_paths(home: Home, *, worker_user: str) -> EdgePaths:
+    """Where this home's edge keeps what. Your own certificates go into the home's folder `certificates`."""
+    return EdgePaths(home.edge, home.root / "certificates", home.logs, socket_folder(home.root, worker_user))
+
+
+class HaproxyCompiler:
+    """The agent's `Compiler`: access rules in HAProxy's words, with this machine's settings."""
+
+    def __init__(self, settings: Settings, paths: EdgePaths, *, is_own_user: bool) -> None:
+        self._settings = settings
+        self._paths = paths
+        self._is_own_user = is_own_user
+
+    def token_entry(self, client_id: str, token: TokenValue) -> str:
+        """See `Compiler.token_entry`."""
+        return token_entry(client_id, token)
+
+    def hosts(self, records: ConfigRecords) -> Iterable[str]:
+        """See `Compiler.hosts`."""
+        return host_names(_edge_records(records))
+
+    def files(self, records: ConfigRecords, socket: Path, pepper_versions: tuple[int, ...]) -> Mapping[str, str]:
+        """See `Compiler.files`."""
+        try:
+            return render(compile_edge(_edge_records(records), self._engine_settings(pepper_versions)), socket)
+        except NotCompilable as error:
+            raise CannotCompile(error.key, error.reason) from error
+
+    def _engine_settings(self, pepper_versions: tuple[int, ...]) -> EngineSettings:
+        settings, paths = self._settings, self._paths
+        return EngineSettings(
+            files=Files(paths.workers, paths.maps, paths.certificates, paths.agent_socket),
+            binds=tuple(_binds(settings)),
+            pepper_versions=pepper_versions,
+            threads=settings.edge_threads,
+            user="" if self._is_own_user else settings.edge_user,
+            group="" if self._is_own_user else _group_of(settings.edge_user),
+            trusted_proxies=tuple(str(network) for network in settings.trusted_proxies),
+            proxy_protocol_from=tuple(str(network) for network in settings.proxy_protocol),
+        )
+
+
+def _binds(settings: Settings) -> Iterable[Bind]:
+    """TLS always; plain HTTP only where nobody else can listen in, or a setting says so."""
+    host = url_host(settings.bind)
+    if settings.is_loopback or settings.allow_plain_http:
+        yield Bind(f"{host}:{settings.http_port}")
+    yield Bind(f"{host}:{settings.https_port}", is_tls=True)
+
+
+def _edge_records(records: ConfigRecords) -> EdgeRecords:
+    return EdgeRecords(records.apps, records.ingresses, records.accounts, records.keys)
+
+
+def _worker_owner(settings: Settings) -> tuple[int, int] | None:
+    """User and group id of the workers where root starts them; None where they are ours."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        found = pwd.getpwnam(settings.edge_user)
+    except KeyError:
+        raise ForegateError(
+            ErrorCode.UNAVAILABLE,
+            f"There is no user {settings.edge_user}; set {PREFIX}EDGE_USER to one that HAProxy may be.",
+        ) from None
+    return found.pw_uid, found.pw_gid
+
+
+def _group_of(user: str) -> str:
+    return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
