@@ -20,14 +20,14 @@ from foregate.core.clock import Clock, to_micros
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.eventlog.consumer import Chore, Job
 from foregate.eventlog.model import LogRecord
-from foregate.eventlog.sql import SqlLog
+from foregate.eventlog.sql import SqlLog, Watch
 
 # One read of the log: what a round holds in memory at a time.
 READ_BYTES = 4 << 20
 READ_RECORDS = 1000
 # A round ends here at the latest, so that what it found is seen, and a stop is heeded, within seconds.
 ROUND_READS = 12
-# How often an idle worker looks for news; one look costs about 0.1 ms.
+# How often an idle worker looks for news.
 IDLE_SECONDS = 0.1
 # After a round that caught up: several batches under one commit, and "last seen" still well within its two seconds.
 PAUSE_SECONDS = 0.25
@@ -58,19 +58,24 @@ def run(jobs: Sequence[Job], chores: Sequence[Chore], stop: threading.Event, clo
     """
     log = structlog.get_logger("foregate.eventlog")
     runner = Runner(jobs, clock)
-    wait_seconds = 0.0
-    next_chores_at = to_micros(clock())
-    while not stop.wait(wait_seconds):
-        try:
-            turn = runner.round()
-        except (ForegateError, DatabaseError) as error:
-            log.error("log_unreadable", error=_why(error))
-            turn = Turn()
-        wait_seconds = 0.0 if turn.is_behind else PAUSE_SECONDS if turn.moved else IDLE_SECONDS
+    watches = [Watch(path) for path in {job.database.path for job in jobs}]
+    turn, next_chores_at = Turn(moved=True), to_micros(clock())
+    while not stop.is_set():
+        # Every watch is asked, so that each takes note of what it has seen.
+        has_news = any([watch.has_changed() for watch in watches])
+        if has_news or turn.moved or turn.has_failed:
+            try:
+                turn = runner.round()
+            except (ForegateError, DatabaseError) as error:
+                log.error("log_unreadable", error=_why(error))
+                turn = Turn(has_failed=True)
         if to_micros(clock()) >= next_chores_at:
             has_more = _do(chores, log)
             # A chore with more to do comes again after the next round, so that the two take turns.
             next_chores_at = to_micros(clock()) + (0 if has_more else _CHORE_EVERY_SECONDS * 1_000_000)
+        stop.wait(0 if turn.is_behind else PAUSE_SECONDS if turn.moved else IDLE_SECONDS)
+    for watch in watches:
+        watch.close()
 
 
 def _do(chores: Sequence[Chore], log: Any) -> bool:
@@ -85,17 +90,21 @@ def _do(chores: Sequence[Chore], log: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """How a round went: whether any job moved, and whether more was there than a round takes."""
+    """How a round went: whether any job moved, whether more was there than a round takes, whether a job has to be
+    tried again without anything new."""
 
     moved: bool = False
     is_behind: bool = False
+    has_failed: bool = False
 
 
 @dataclass(slots=True)
 class _Progress:
-    """`careful_until`: up to there records are taken singly, as one among them cannot be stored."""
+    """`has_failed`: the last try did. `failures`: tries that failed through the records. `careful_until`: up to
+    there records are taken singly, as one among them cannot be stored."""
 
     offset: int
+    has_failed: bool = False
     failures: int = 0
     careful_until: int = 0
     rounds_to_wait: int = 0
@@ -120,7 +129,8 @@ class Runner:
         Raises only where the log itself cannot be read.
         """
         turns = [self._take(group) for group in self._side_by_side()]
-        return Turn(any(turn.moved for turn in turns), any(turn.is_behind for turn in turns))
+        has_failed = any(progress.has_failed for progress in self._progress.values())
+        return Turn(any(turn.moved for turn in turns), any(turn.is_behind for turn in turns), has_failed)
 
     def _side_by_side(self) -> list[list[Job]]:
         groups: dict[tuple[str, int, bool], list[Job]] = {}
@@ -158,6 +168,7 @@ class Runner:
                     progress.careful_until = max(progress.careful_until, reads.offset)
                 if progress.failures > TRIES and reads.records == 1:
                     return self._give_up(portion, reads, error)
+            progress.has_failed = True
             progress.rounds_to_wait = min(2 ** (progress.failures + 1), _LONGEST_WAIT_ROUNDS)
             return False
         self._moved(portion, reads)
@@ -176,6 +187,7 @@ class Runner:
         if reads.skipped:
             self._log.error("records_skipped", consumer=name, records=reads.skipped)
         progress.offset = reads.offset
+        progress.has_failed = False
         if not progress.is_careful:
             progress.failures = 0
 

@@ -242,6 +242,24 @@ def test_run_takes_what_comes_does_chores_and_ends_when_told(database: Database)
     assert not thread.is_alive()
 
 
+def test_run_tries_again_after_an_outage_without_anything_new(database: Database) -> None:
+    fill(database, b"a")
+    outages = iter([ForegateError(ErrorCode.UNAVAILABLE, "The disk is full.")])
+
+    def outage(_: list[LogRecord]) -> None:
+        for failure in outages:
+            raise failure
+
+    stop = threading.Event()
+    thread = threading.Thread(target=run, args=([Job(Keeper(breaks=outage), database)], [], stop, lambda: NOON))
+    thread.start()
+    try:
+        until(lambda: kept(database) == ["a"], 5, "the record is consumed all the same")
+    finally:
+        stop.set()
+        thread.join(5)
+
+
 def test_run_goes_on_after_the_log_could_not_be_read(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     failures = iter([ForegateError(ErrorCode.UNAVAILABLE, "The disk is gone.")])
     whole = Runner.round
