@@ -123,6 +123,7 @@ class Agent:
     def _works(self) -> list[Coroutine[Any, Any, object]]:
         return [
             self._serve(),
+            self._hot.run(),
             self._shipper.run(),
             self._reporter.run(),
             _every(_STATUS_SECONDS, self._write_status),
@@ -156,7 +157,6 @@ class Agent:
         await self._http.aclose()
         self._fleet.detach()
         self._assertions.close()
-        self._hot.close()
         self._shipper.close()
         self._state.close()
 

@@ -8,7 +8,6 @@ for a token that has changed would outlive its revocation.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
 import structlog
@@ -42,9 +41,9 @@ class Candidate:
 
 @dataclass(slots=True)
 class _Hot:
-    """One worker's hot map: its keys, and how many of them were changed since it was last empty."""
+    """One worker's hot map: a hash of the value by key, and how many were changed since it was last empty."""
 
-    keys: set[str] = field(default_factory=set)
+    values: dict[str, int] = field(default_factory=dict)
     changes: int = 0
     waiting: list[Candidate] = field(default_factory=list)
 
@@ -58,14 +57,21 @@ class HotEntries:
         self._most_entries = most_entries
         self._hots: dict[int, _Hot] = {}
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._woken = asyncio.Event()
 
     def add(self, process: int, candidate: Candidate) -> None:
         """Have the worker `process` remember this, soon. Nothing where it is gone by then."""
-        hot = self._hots.setdefault(process, _Hot())
-        hot.waiting.append(candidate)
-        if len(hot.waiting) == 1:
-            self._spawn(self._flush(process))
+        self._hots.setdefault(process, _Hot()).waiting.append(candidate)
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Add what is to be added, for ever."""
+        while True:
+            await self._woken.wait()
+            await asyncio.sleep(_GATHER_SECONDS)
+            self._woken.clear()
+            for process in [process for process, hot in self._hots.items() if hot.waiting]:
+                await self._flush(process)
 
     async def clear(self) -> None:
         """Forget all entries of the worker that serves. Raises ControlError."""
@@ -73,13 +79,7 @@ class HotEntries:
             if self._fleet.current is not None:
                 await self._empty(self._fleet.current.identity.pid, self._fleet.current.control)
 
-    def close(self) -> None:
-        """Stop adding."""
-        for task in self._tasks:
-            task.cancel()
-
     async def _flush(self, process: int) -> None:
-        await asyncio.sleep(_GATHER_SECONDS)
         async with self._lock:
             hot = self._hots[process]
             waiting, hot.waiting = hot.waiting, []
@@ -94,22 +94,20 @@ class HotEntries:
 
     async def _put(self, control: Control, process: int, hot: _Hot, waiting: list[Candidate]) -> None:
         lines = {c.line.key: c.line for c in waiting if self._maps.is_current(c.client_id, c.entry, c.stamp)}
-        known = hot.keys & lines.keys()
+        values = {key: hash(line.value) for key, line in lines.items()}
+        # Two requests may ask before the first answer is in the map.
+        news = {key for key, value in values.items() if hot.values.get(key) != value}
+        known = news & hot.values.keys()
         hot.changes += len(known)
-        is_worn = hot.changes > _MOST_CHANGES and len(hot.keys) > _SMALL_MAP
-        if is_worn or len(hot.keys) + len(lines) > self._most_entries:
+        is_worn = hot.changes > _MOST_CHANGES and len(hot.values) > _SMALL_MAP
+        if is_worn or len(hot.values) + len(news) > self._most_entries:
             await self._empty(process, control)
-            hot, known = self._hots[process], set()
+            hot, known, news = self._hots[process], set(), set(lines)
         await control.put_hot([lines[key] for key in known])
-        await control.add_hot(line for key, line in lines.items() if key not in known)
-        hot.keys |= lines.keys()
+        await control.add_hot(lines[key] for key in news - known)
+        hot.values.update((key, values[key]) for key in news)
 
     async def _empty(self, process: int, control: Control) -> None:
         waiting = self._hots[process].waiting if process in self._hots else []
         self._hots[process] = _Hot(waiting=waiting)
         await control.replace(TokenMap.HOT, [])
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -20,8 +20,8 @@ _MOST_PAYLOAD_BYTES = 14_000
 _PROMPT = b"\n> "
 _MAP_ID = re.compile(r"^([0-9]+) \((.*)\)", re.MULTILINE)
 _NEW_VERSION = re.compile(r"New version created: ([0-9]+)")
-# A key or value as one word of a command: nothing that separates, quotes or escapes.
-_WORD = re.compile(r"[!#-&(-:<-\[\]-~]+")
+# A key or value as one word of a command: nothing that separates or escapes; double quotes are escaped.
+_WORD = re.compile(r"[!-&(-:<-\[\]-~]+")
 _MOST_ANSWER_BYTES = 64 << 20
 _TIMEOUT_SECONDS = 30.0
 
@@ -173,7 +173,8 @@ class Control:
             except BaseException:
                 self._writer.close()
                 raise
-        return answer[: -len(_PROMPT)].decode("ascii", "replace")
+        # A session is asked for every line of a payload with `+ `.
+        return answer[: -len(_PROMPT)].decode("ascii", "replace").lstrip("+ ")
 
 
 async def open_control(socket: Path) -> Control:
@@ -194,7 +195,7 @@ async def open_control(socket: Path) -> Control:
 def _word(text: str) -> str:
     if not _WORD.fullmatch(text):
         raise ValueError("not a word of a command")
-    return text
+    return text.replace('"', '\\"')
 
 
 def _first_line(answer: str) -> str:
