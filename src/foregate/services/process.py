@@ -39,8 +39,10 @@ def run_process(name: str, runner: Runner, settings: Settings, *, parent: int | 
     configure_log()
     lock: AbstractContextManager[None] = hold(lock_path(home, name)) if is_locked else nullcontext()
     try:
+        # Before the lock: whoever sees it held may ask this process to end, and must be heard.
+        early = _hear_early()
         with lock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop_runner:
-            loop_runner.run(_until_told(runner, settings))
+            loop_runner.run(_run(runner, settings, early))
     except Held as held:
         raise ForegateError(ErrorCode.UNAVAILABLE, held_message(name, home, held.holder)) from None
 
@@ -85,9 +87,19 @@ def configure_log() -> None:
     )
 
 
-async def _until_told(runner: Runner, settings: Settings) -> None:
+def _hear_early() -> list[int]:
+    """The signals to end that come before there is a loop to hear them (uvloop drops those)."""
+    heard: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: heard.append(number))
+    return heard
+
+
+async def _run(runner: Runner, settings: Settings, early: list[int]) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
+    if early:
+        told.set()
     await runner(settings, told)
