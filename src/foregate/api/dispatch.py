@@ -7,6 +7,7 @@ the thousand per second. Whatever is no operation goes on to FastAPI.
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import time
@@ -84,6 +85,8 @@ class Dispatcher:
         self._authenticator = authenticator
         self._clock = clock
         self._log = structlog.get_logger("foregate.api")
+        self._process_id = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -91,7 +94,7 @@ class Dispatcher:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        exchange = _Exchange(scope["method"], scope["path"])
+        exchange = _Exchange(scope["method"], scope["path"], f"{self._process_id}{next(self._numbers):08x}")
         family = Family.GENERAL
         try:
             operation, values = self._match(exchange)
@@ -182,11 +185,11 @@ class _Exchange:
 
     __slots__ = ("body", "headers", "method", "notes", "path", "request_id", "route", "status")
 
-    def __init__(self, method: str, path: str) -> None:
+    def __init__(self, method: str, path: str, request_id: str) -> None:
         self.method = method
         self.path = path
         self.route = ""
-        self.request_id = secrets.token_hex(8)
+        self.request_id = request_id
         self.status = 500
         self.body = b""
         self.headers: list[tuple[bytes, bytes]] = []

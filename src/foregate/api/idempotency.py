@@ -8,7 +8,6 @@ program included. Why so, and what it cannot do: docs/decisions/0004-retries-do-
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -121,7 +120,8 @@ _UPSERT = Prepared(
 def _keep(connection: Connection, caller: _Caller, answer: Answer, at: datetime) -> Answer:
     body = encode_answer(answer)
     plain = orjson.dumps({"request": caller.request.hex(), "change_seq": answer.change_seq, "body": body.decode()})
-    nonce = secrets.token_bytes(_NONCE_BYTES)
+    # A nonce from the content itself (as in SIV): another content gets another one, the same content says nothing new.
+    nonce = hashlib.blake2b(plain, key=caller.sealing_key, person=b"nonce", digest_size=_NONCE_BYTES).digest()
     sealed = nonce + AESGCM(caller.sealing_key).encrypt(nonce, plain, caller.fingerprint)
     now = to_micros(at)
     _UPSERT.run(

@@ -6,6 +6,7 @@ memory is never stale. Unknown credentials are not remembered: they would let an
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from typing import Any
 
@@ -33,15 +34,17 @@ class Credentials:
         """The principal of an API token, whatever its status; None for one that does not exist."""
         if not bearer.reveal().startswith(API_TOKEN_PREFIX):
             return None
-        digest = digest_key(self._key, bearer).value
-        known = self._principals.get(digest)
+        # A plain hash names the token in memory: half the price of the digest, and it is never written anywhere.
+        name = hashlib.sha256(bearer.reveal().encode()).digest()
+        known = self._principals.get(name)
         if known is not None:
             return known
+        digest = digest_key(self._key, bearer).value
         row = await self._database.read(lambda connection: store.find_api_token(connection, digest))
         if row is None or not hmac.compare_digest(row.digest, digest):
             return None
         _make_room(self._principals)
-        self._principals[digest] = row.principal
+        self._principals[name] = row.principal
         return row.principal
 
     async def account_exists(self, account_id: str) -> bool:
