@@ -25,9 +25,9 @@ from foregate.database.telemetry_schema import INGEST
 from foregate.eventlog.runner import Runner
 
 _BATCH_EVENTS = 3000
-_ACCOUNT = "0123456789abcdef0123456789abcdef"
-_APP = "6b1f1a52-58f1-4d5e-9a2e-0c8f3f1d2a77"
-_POLICY = "0f8fad5b-d9cb-469f-a165-70867728950e"
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+APP = "6b1f1a52-58f1-4d5e-9a2e-0c8f3f1d2a77"
+POLICY = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
 def measure(events: int = 1_200_000) -> list[Row]:
@@ -76,7 +76,7 @@ def _batches(tokens: int, events: int) -> Iterator[bytes]:
     for first in range(0, events, _BATCH_EVENTS):
         yield "".join(
             f'{{"n":{n},"t":{second + n // 45_000}.{n // 45 % 1000:03d},"ray":"{source.getrandbits(64):016x}",'
-            f'"acct":"{_ACCOUNT}","app":"{_APP}","id":"{source.choice(ids)}","pol":"{_POLICY}","why":"service_auth",'
+            f'"acct":"{ACCOUNT}","app":"{APP}","id":"{source.choice(ids)}","pol":"{POLICY}","why":"service_auth",'
             f'"host":"echo.localhost","ip":"127.0.0.1","m":"GET","path":"/api/v1/items/{n}","st":200,"end":"--"}}\n'
             for n in range(first, min(first + _BATCH_EVENTS, events))
         ).encode()

@@ -25,8 +25,9 @@ from foregate.eventlog.sql import SqlLog, Watch
 # One read of the log: what a round holds in memory at a time.
 READ_BYTES = 4 << 20
 READ_RECORDS = 1000
-# A round ends here at the latest, so that what it found is seen, and a stop is heeded, within seconds.
-ROUND_READS = 12
+# A round ends here at the latest, so that what it found is seen, and a stop is heeded, within seconds: some 1.5 million
+# events. The longer a round, the fewer rows are written for as many events.
+ROUND_READS = 20
 # How often an idle worker looks for news.
 IDLE_SECONDS = 0.1
 # After a round that caught up: several batches under one commit, and "last seen" still well within its two seconds.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import NamedTuple
@@ -99,23 +99,26 @@ def summarise(batch: StoredBatch) -> Summary:
     malformed: list[Malformed] = []
     if columns is None:
         columns, notices, malformed = _read_one_by_one(batch.lines)
-    first, last = min(columns.times, default=b""), max(columns.times, default=b"")
-    uses, used_at = _uses(columns)
+    times = columns.times
+    first, last = min(times, default=b""), max(times, default=b"")
+    # Of a batch there are few owners and reasons, so what is asked of each is asked once.
+    owners, reasons = set(columns.owners), set(columns.reasons)
+    uses, used_at = _uses(columns, reasons)
     return Summary(
         offset=batch.offset,
         at=batch.at,
         edge_id=batch.edge_id,
         worker=batch.worker,
         size_bytes=len(batch.lines),
-        events=len(columns.times),
+        events=len(times),
         notices=notices,
         highest=max(map(int, columns.numbers), default=-1),
         first=first,
         last=last,
         uses=uses,
         used_at=used_at,
-        counts=_counts(columns, first, last),
-        marks=_marks(columns),
+        counts=_counts(columns, first, last) if times else {},
+        marks=_marks(columns, owners),
         malformed=tuple(malformed),
     )
 
@@ -163,9 +166,9 @@ def _read_at_once(lines: bytes) -> _Columns | None:
     return columns if columns.are_regular() else None
 
 
-def _uses(columns: _Columns) -> tuple[Sequence[bytes], Sequence[Stamp]]:
+def _uses(columns: _Columns, reasons: set[bytes]) -> tuple[Sequence[bytes], Sequence[Stamp]]:
     """Client ids and times of the lines that are uses."""
-    if b"" not in columns.client_ids and _USES.issuperset(set(columns.reasons)):
+    if reasons <= _USES and b"" not in columns.client_ids:
         return columns.client_ids, columns.times
     pairs = zip(columns.client_ids, columns.reasons, strict=True)
     chosen = [client_id != b"" and reason in _USES for client_id, reason in pairs]
@@ -173,9 +176,7 @@ def _uses(columns: _Columns) -> tuple[Sequence[bytes], Sequence[Stamp]]:
 
 
 def _counts(columns: _Columns, first: Stamp, last: Stamp) -> dict[Count, int]:
-    keys: Iterable[tuple[bytes, bytes]] = zip(columns.owners, columns.reasons, strict=True)
-    if not first:
-        return {}
+    keys = zip(columns.owners, columns.reasons, strict=True)
     if _minute(first) == _minute(last):
         found = {(_minute(first), *key): events for key, events in Counter(keys).items()}
     else:
@@ -193,9 +194,9 @@ def _minute(stamp: Stamp) -> int:
     return int(stamp[:10]) // 60
 
 
-def _marks(columns: _Columns) -> frozenset[bytes]:
+def _marks(columns: _Columns, owners: set[bytes]) -> frozenset[bytes]:
     found = {client_id[:MARK_LENGTH] for client_id in columns.client_ids}
-    for owner in set(columns.owners):
+    for owner in owners:
         account_id, _, app_id = owner.partition(_BETWEEN)
         found |= {account_id[:MARK_LENGTH], app_id[:MARK_LENGTH]}
     return frozenset(found - {b""})
