@@ -186,15 +186,17 @@ class Agent:
 
         await _every(10.0, look)
 
-    def _compose_report(self) -> dict[str, Any]:
-        following = self._following
+    async def _compose_report(self) -> dict[str, Any]:
+        applied_seq = self._engine.in_force(self._following.cursor())
+        # Read after that, so that a change that was refused is never reported as applied without a word.
+        notes = await self._state.run(State.notes)
         return {
-            "applied_seq": self._engine.in_force(following.cursor()),
-            "refused": [asdict(note) for note in following.refused],
-            "held": [asdict(note) for note in following.held],
+            "applied_seq": applied_seq,
+            "refused": [asdict(note) for note in notes.refused],
+            "held": [asdict(note) for note in notes.held],
             "at": time.time(),
             "worker": self._fleet.current.identity.name if self._fleet.current else "",
-            "tokens": following.tokens,
+            "tokens": notes.tokens,
             "spool": asdict(self._shipper.status),
             "problems": self._problems(),
         }
@@ -206,7 +208,7 @@ class Agent:
         """What `foregate status` shows; for people and for whoever looks after the machine."""
         current = self._fleet.current
         body = {
-            **self._compose_report(),
+            **await self._compose_report(),
             "agent_pid": os.getpid(),
             "worker_pid": current.identity.pid if current else None,
             "workers": len(self._fleet.controls()),

@@ -6,7 +6,7 @@ The state lives on one thread; `in_state` is the only way to it. The feed client
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from foregate.edge.rollout import Checks
 from foregate.edge.sealing import SealBroken
 from foregate.edge.secrets import EdgeSecrets, keep_secrets, load_secrets, open_secrets
 from foregate.edge.signing import open_signer
-from foregate.edge.state import Note, State
+from foregate.edge.state import State
 from foregate.edge.token_maps import TokenMaps
 
 T = TypeVar("T")
@@ -79,13 +79,11 @@ class Following:
         self._intake: Intake | None = None
         self._cursor = 0
         self._is_complete = False
-        self.tokens = 0
-        self.refused: Sequence[Note] = ()
-        self.held: Sequence[Note] = ()
 
     async def start(self) -> None:
         """Serve what is on disk, if the edge has ever been given the whole state."""
-        await self._look()
+        self._cursor = await self._state.run(State.number, "cursor")
+        self._is_complete = bool(await self._state.run(State.number, "is_complete"))
         secrets = load_secrets(self._paths.secrets, self._edge_id, self._edge_key)
         if secrets is not None:
             await self._know(secrets)
@@ -132,10 +130,6 @@ class Following:
         if seq and seq <= self._cursor:
             await self._complete()
 
-    async def refresh(self) -> None:
-        """Read again what the status shows of the state."""
-        await self._look()
-
     async def _bring(self, taken: Taken, before: int) -> None:
         """From the state into HAProxy, and to those who want to know."""
         if taken.tokens:
@@ -145,8 +139,6 @@ class Following:
             self._engine.want_worker("records changed", before)
         for note in taken.notes:
             log.error("record_refused", key=note.key, seq=note.seq, reason=note.reason)
-        if taken.notes or taken.holds or taken.applied:
-            await self._look()
         self._cursor = taken.cursor
         self._on_change()
 
@@ -169,6 +161,7 @@ class Following:
         if old is not None and old.record_mac_key != secrets.record_mac_key:
             # Nothing that is stored passes any more: ask for everything.
             await self._state.run(_forget_cursor)
+            self._cursor = 0
         if self._intake is None:
             self._intake = Intake(await self._state.run(lambda state: state), checks, self._token_entry)
         self._intake.checks = checks
@@ -178,21 +171,10 @@ class Following:
         before = self._cursor
         await self._bring(await self._state.run(lambda _: self._known_intake().retry_held()), before)
 
-    async def _look(self) -> None:
-        """What there is to show of the state."""
-        found = await self._state.run(_survey)
-        self._cursor, self._is_complete, self.tokens, self.refused, self.held = found
-
     def _known_intake(self) -> Intake:
         if self._intake is None:
             raise RuntimeError("records before secrets")
         return self._intake
-
-
-def _survey(state: State) -> tuple[int, bool, int, list[Note], list[Note]]:
-    is_complete = bool(state.number("is_complete"))
-    held = [note for note, _ in state.held()]
-    return state.number("cursor"), is_complete, state.number("tokens"), state.refused(), held
 
 
 def _set_complete(state: State) -> None:

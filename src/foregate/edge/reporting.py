@@ -6,7 +6,7 @@ Receipts are made from these reports, so `applied_seq` is what requests are judg
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -21,7 +21,7 @@ _TIMEOUT_SECONDS = 10.0
 class Reporter:
     """`wake()` when something changed; `run()` reports until cancelled."""
 
-    def __init__(self, http: httpx.AsyncClient, compose: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, http: httpx.AsyncClient, compose: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         """`compose` gives the report; `http` has the control plane's address and the edge's header."""
         self._http = http
         self._compose = compose
@@ -44,7 +44,7 @@ class Reporter:
     async def report(self) -> bool:
         """Send one report now. Whether it was taken."""
         try:
-            answer = await self._http.post("/edge/v1/reports", json=self._compose(), timeout=_TIMEOUT_SECONDS)
+            answer = await self._http.post("/edge/v1/reports", json=await self._compose(), timeout=_TIMEOUT_SECONDS)
         except (httpx.HTTPError, OSError) as error:
             self.error = f"{type(error).__name__}: {error}".rstrip(": ")
             return False

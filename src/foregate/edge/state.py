@@ -60,6 +60,15 @@ class Note:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What there is to report beside the position."""
+
+    tokens: int
+    refused: list[Note]
+    held: list[Note]
+
+
 class State:
     """The file, open. Methods that write must be called inside `transaction()`."""
 
@@ -155,6 +164,10 @@ class State:
         with _damage():
             rows = self._connection.execute("SELECT key, seq, reason FROM refused ORDER BY at, seq").fetchall()
         return [Note(*row) for row in rows]
+
+    def notes(self) -> Notes:
+        """What there is to report."""
+        return Notes(self.number("tokens"), self.refused(), [note for note, _ in self.held()])
 
     def fallbacks(self) -> list[Row]:
         """For each key whose newest record no engine has accepted yet: the one before, which an engine did accept."""

@@ -1,0 +1,250 @@
+"""The edge process with a real HAProxy: what reaches it, what it survives, what it leaves behind."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import jwt
+import pytest
+
+from edge_values import ACCOUNT, app, client_id, ingress, policy, secret_version, token
+from foregate.edge import wire
+from foregate.edge.paths import socket_folder
+from integration.edge.harness import (
+    AUTH_DOMAIN,
+    Clients,
+    World,
+    eventually,
+    headers_for,
+    signing_key,
+    world,
+)
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[World]:
+    async with world(tmp_path) as found:
+        yield found
+
+
+def key(number: int) -> str:
+    return f"token/{client_id(number)}"
+
+
+async def test_a_token_lives_at_the_edge_as_the_control_plane_says(running: World) -> None:
+    edge, plane = running.edge, running.plane
+    await running.serve(1)
+    assert edge.get(1) == 200
+    assert edge.get(2) == 401
+    assert edge.get(None) == 403
+
+    await plane.publish({key(2): token(2)})
+    await eventually(lambda: edge.get(2) == 200)
+    await plane.publish({key(1): token(1, is_enabled=False)})
+    await eventually(lambda: edge.get(1) == 401)
+    await plane.publish({key(1): token(1)})
+    await eventually(lambda: edge.get(1) == 200)
+    versions = (secret_version(2, 2), secret_version(2, 1, ends=int(time.time()) + 600))
+    await plane.publish({key(2): token(2, secrets=versions)})
+    await eventually(lambda: edge.get(2, version=2) == 200)
+    assert edge.get(2, version=1) == 200
+    await plane.publish({key(2): None})
+    await eventually(lambda: edge.get(2, version=2) == 401)
+    await running.settled()
+
+
+async def test_a_revocation_reaches_a_connection_that_is_open(running: World) -> None:
+    await running.serve(1)
+    connection = http.client.HTTPConnection("127.0.0.1", running.edge.http_port, timeout=5)
+
+    def status() -> int:
+        connection.request("GET", "/", headers=headers_for(1))
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+    assert [status() for _ in range(5)] == [200] * 5
+    await running.plane.publish({key(1): None})
+    await running.settled()
+    assert status() == 401
+
+
+async def test_the_origin_gets_an_assertion_that_fits_the_published_keys(running: World) -> None:
+    await running.serve(1)
+    status, seen = running.edge.ask(1, "/x/../y?q=1")
+    assert status == 200
+    assert seen["path"] == "/y?q=1"
+    headers = {name.lower(): value for name, value in seen["headers"].items()}
+    assert "cf-access-client-secret" not in headers
+    claims = jwt.decode(headers["cf-access-jwt-assertion"], jwt.PyJWK(signing_key()[1]), ["RS256"], audience="f" * 64)
+    assert (claims["common_name"], claims["iss"]) == (client_id(1), f"https://{AUTH_DOMAIN}")
+    status, jwks = running.edge.ask(None, "/cdn-cgi/access/certs")
+    assert (status, jwks["keys"][0]["n"]) == (200, signing_key()[1]["n"])
+
+
+async def test_a_refused_record_changes_nothing_and_is_reported(running: World) -> None:
+    await running.serve(1)
+    damaged = replace(token(1), secrets=(replace(secret_version(1), digest="0" * 64),))
+    await running.plane.publish({key(1): damaged, key(2): token(2)})
+    await running.settled()
+    assert running.edge.get(1) == 200
+    assert running.edge.get(2) == 200
+    [note] = running.plane.reports[-1]["refused"]
+    assert (note["key"], note["reason"]) == (key(1), "the digest of secret version 1 changed")
+
+
+async def test_a_record_that_haproxy_refuses_does_not_stop_the_others(running: World) -> None:
+    await running.serve(1)
+    # An expression that Python knows and PCRE does not.
+    rules = (wire.IngressRule(r"\N{BULLET}", running.origin.url, wire.OriginSettings()),)
+    odd = wire.IngressValue(ACCOUNT, "odd.test", rules)
+    policies = [policy("p2", "bypass")]
+    await running.plane.publish(
+        {
+            "ingress/odd.test": odd,
+            "app/odd": app("odd.test", policies=policies),
+            "app/good": app("good.test", policies=policies),
+            "ingress/good.test": ingress("good.test", service=running.origin.url),
+        }
+    )
+    await running.settled()
+    assert running.edge.get(None, host="good.test") == 200
+    assert running.edge.get(1) == 200
+    assert [note["key"] for note in running.plane.reports[-1]["refused"]] == ["ingress/odd.test"]
+
+
+async def test_the_edge_serves_without_control_plane_also_after_its_own_restart(running: World) -> None:
+    edge = running.edge
+    await running.serve(1)
+    await running.plane.publish({key(2): token(2), key(3): token(3)})
+    await running.plane.publish({key(3): None})
+    await running.settled()
+    await running.plane.stop()
+    assert edge.get(2) == 200
+
+    assert edge.signal(signal.SIGTERM) == 0
+    assert edge.get(2) == 0
+    edge.start()
+    await eventually(lambda: edge.get(2) == 200)
+    assert edge.get(1) == 200
+    assert edge.get(3) == 401
+
+    await running.plane.start()
+    await running.plane.publish({key(2): None})
+    await eventually(lambda: edge.get(2) == 401)
+
+
+async def test_a_killed_agent_costs_no_request_and_its_successor_takes_over(running: World) -> None:
+    edge = running.edge
+    await running.serve(1, 2)
+    before = edge.worker_pid()
+    with Clients(edge, 1) as clients:
+        await eventually(lambda: clients.total() > 50)
+        edge.signal(signal.SIGKILL)
+        await running.plane.publish({key(2): None})
+        count = clients.total()
+        await eventually(lambda: clients.total() > count + 50)
+        edge.start()
+        await eventually(lambda: edge.get(2) == 401)
+        await running.settled()
+        count = clients.total()
+        await eventually(lambda: clients.total() > count + 50)
+    assert set(clients.answers) == {200}
+    assert edge.worker_pid() != before
+    await eventually(lambda: not Path(f"/proc/{before}").exists())
+
+
+async def test_a_handed_over_haproxy_is_taken_over_without_an_error(running: World) -> None:
+    edge = running.edge
+    await running.serve(1)
+    with Clients(edge, 1) as clients:
+        await eventually(lambda: clients.total() > 50)
+        assert edge.signal(signal.SIGUSR1) == 0
+        edge.start()
+        reports = len(running.plane.reports)
+        await eventually(lambda: len(running.plane.reports) > reports + 1)
+        await running.settled()
+    assert set(clients.answers) == {200}
+
+
+async def test_a_killed_haproxy_is_replaced_at_once(running: World) -> None:
+    edge = running.edge
+    await running.serve(1)
+    before = edge.worker_pid()
+    os.kill(before, signal.SIGKILL)
+    started = time.monotonic()
+    await eventually(lambda: edge.get(1) == 200)
+    assert time.monotonic() - started < 5
+    assert edge.worker_pid() != before
+
+
+async def test_new_workers_cost_no_request_and_no_event(running: World) -> None:
+    edge, plane = running.edge, running.plane
+    await running.serve(1)
+    rules = [policy("p2", "bypass")]
+    with Clients(edge, 1) as clients:
+        for number in range(5):
+            await plane.publish({f"app/more{number}": app(f"more{number}.test", policies=rules)})
+            await running.settled()
+    assert set(clients.answers) == {200}
+    assert edge.signal(signal.SIGTERM) == 0
+    served = [event for event in plane.events() if event["why"] == "service_auth"]
+    assert len(served) == clients.total()
+    assert len({(event["ray"]) for event in served}) == len(served)
+    assert len(plane.final) == len(plane.files) >= 6
+
+
+async def test_an_ended_edge_leaves_nothing_behind(running: World) -> None:
+    edge = running.edge
+    await running.serve(1)
+    assert edge.get(1) == 200
+    worker = edge.worker_pid()
+    sockets = socket_folder(edge.home.root, "nobody" if os.geteuid() == 0 else "")
+    assert edge.signal(signal.SIGTERM) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+    assert not sockets.exists() or not list(sockets.glob("*.sock"))
+    left = {path.name for path in edge.home.edge.iterdir()}
+    assert left <= {"edge.key", "secrets.sealed", "state.db", "maps", "certs", "ca", "spool", "workers"}
+    assert list((edge.home.edge / "spool").iterdir()) == []
+    assert list((edge.home.edge / "workers").iterdir()) == []
+
+
+async def test_many_changes_are_folded_and_stay_what_they_are(running: World) -> None:
+    edge, plane = running.edge, running.plane
+    await running.serve(1)
+    await plane.publish({key(number): token(number) for number in range(2, 6_001)})
+    await plane.publish({key(number): token(number) for number in range(6_001, 12_001)})
+    await plane.publish({key(2): None, key(3): token(3, is_enabled=False)})
+    await running.settled()
+    assert [edge.get(number) for number in (1, 2, 3, 4, 12_000)] == [200, 401, 401, 200, 200]
+    await eventually((edge.home.edge / "maps" / "base-2.map").exists, "a fold")
+    await plane.publish({key(4): None})
+    await running.settled()
+    assert [edge.get(number) for number in (1, 2, 3, 4, 12_000)] == [200, 401, 401, 401, 200]
+    edge.signal(signal.SIGKILL)
+    edge.start()
+    reports = len(plane.reports)
+    await eventually(lambda: len(plane.reports) > reports + 1)
+    await running.settled()
+    assert [edge.get(number) for number in (1, 2, 3, 4, 12_000)] == [200, 401, 401, 401, 200]
+
+
+async def test_a_damaged_state_is_fetched_anew_while_haproxy_goes_on(running: World) -> None:
+    edge = running.edge
+    await running.serve(1, 2)
+    edge.signal(signal.SIGKILL)
+    (edge.home.edge / "state.db-wal").unlink(missing_ok=True)
+    (edge.home.edge / "state.db").write_bytes(b"torn" * 5_000)
+    await running.plane.publish({key(2): None})
+    with Clients(edge, 1) as clients:
+        edge.start()
+        await eventually(lambda: edge.get(2) == 401)
+        await running.settled()
+    assert set(clients.answers) == {200}
