@@ -46,10 +46,14 @@ TOKENS = 14
 UNKNOWN_TOKEN = 99
 TOKEN_HEADERS = ("authorization", "x-machine")
 AUTH_DOMAINS = {ACCOUNT: "auth.test", OTHER_ACCOUNT: "auth.other.test"}
-# Clients of the differential test come from loopback; the last two are never a client's.
+# Clients of the differential test come from loopback, or from anywhere by way of a trusted proxy. Addresses that hold
+# another in them (mapped, 6to4, IPv4-compatible) are not that other one, save the first kind.
 NETWORKS = ("127.0.0.0/8", "127.0.0.1/32", "127.0.0.2/32", "127.0.0.2/31", "127.0.0.4/30", "0.0.0.0/0", "10.0.0.0/8",
-            "::/0")  # fmt: skip
+            "::/0", "2001:db8::/32", "2002::/16", "::/96", "::ffff:0:0/96")  # fmt: skip
 ADDRESSES = tuple(f"127.0.0.{last}" for last in range(1, 7))
+PROXY = "127.0.0.7"
+FAR_ADDRESSES = ("127.0.0.1", "127.0.0.5", "10.0.0.1", "192.0.2.1", "2001:db8::1", "::1", "2002:a00:1::1", "::10.0.0.1",
+                 "::ffff:10.0.0.1", "::ffff:127.0.0.2", "fe80::1")  # fmt: skip
 
 _HOSTS = ("app.test", "b.app.test", "dev-1.app.test", "dev-22.app.test", "x.y.app.test", "solo", "other.test",
           "auth.test", "free.test", "a.free.test", "app.testing")  # fmt: skip

@@ -22,6 +22,7 @@ from foregate.engines.haproxy.config import Bind, Files, Settings
 from foregate.engines.haproxy.maps import MapLine, file_text
 from foregate.engines.haproxy.process import Launch, Worker, Workers, find_binary
 from foregate.engines.haproxy.render import render
+from worlds import PROXY
 
 DEADLINE_SECONDS = 20
 
@@ -67,7 +68,7 @@ async def running_edge(known: Knowledge, folder: Path) -> AsyncIterator[EdgeUnde
     (maps / "hot.map").touch()
     port = free_port()
     files = Files(folder / "worker", maps, folder / "certs", folder / "agent")
-    settings = Settings(files, (Bind(f"127.0.0.1:{port}"),), tuple(PEPPERS))
+    settings = Settings(files, (Bind(f"127.0.0.1:{port}"),), tuple(PEPPERS), trusted_proxies=(f"{PROXY}/32",))
     launch = Launch(
         name="worker",
         files=render(compile_edge(_records(known, folder), settings), folder / "control"),

@@ -217,14 +217,14 @@ def _plain_octets(one: Request) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def _stream_headers(one: Request) -> list[tuple[str, str]]:
-    lines = one.headers
-    hosts = [value for name, value in lines if name.lower() == "host"]
+def _stream_headers(one: Request) -> list[tuple[bytes, bytes]]:
+    hosts = [value for name, value in one.headers if name.lower() == "host"]
     first = [(":method", one.method), (":scheme", "http"), (":path", one.target)]
     if hosts:
         first.append((":authority", hosts[0]))
-    rest = [(name.lower(), value) for name, value in lines if name.lower() != "host"]
-    return [*first, *(("host", value) for value in hosts[1:]), *rest]
+    rest = [(name.lower(), value) for name, value in one.headers if name.lower() != "host"]
+    lines = [*first, *(("host", value) for value in hosts[1:]), *rest]
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines]
 
 
 async def _read_message(

@@ -25,7 +25,7 @@ from differential.judgement import Event, Expected, differences, expect
 from edge_values import client_id
 from foregate.access.model import Knowledge, Request
 from foregate.core.clock import utc_now
-from worlds import ADDRESSES, TOKENS, World, change_token, draw_requests, draw_world
+from worlds import ADDRESSES, FAR_ADDRESSES, PROXY, TOKENS, World, change_token, draw_requests, draw_world
 
 FIRST_SEED = int(os.environ.get("FOREGATE_SEED", "20261101"))
 CASES = int(os.environ.get("FOREGATE_CASES", "6000"))
@@ -71,20 +71,33 @@ async def _ask_everything(random: Random, world: World, edge: EdgeUnderTest) -> 
             asked += [(known, want, got) for want, got in zip(expected, answered, strict=True)]
     for lane in lanes:
         await lane.client.close()
-    events = {event["ray"]: event for event in await edge.events(len(asked))}
+    events = {event["ray"]: event for event in await edge.events(len(asked)) if event.get("why")}
     return list(_described(asked, events))
 
 
 def _lane(random: Random, known: Knowledge, port: int, number: int) -> Lane:
-    address = random.choice(ADDRESSES)
     is_stream = number >= LANES - 2
+    is_proxied = number in (1, LANES - 1)
+    address = PROXY if is_proxied else random.choice(ADDRESSES)
     client = StreamClient(port, address) if is_stream else PlainClient(port, address)
     phases = []
     for _ in range(PHASES):
         drawn = draw_requests(random, known, CASES_PER_WORLD // LANES // PHASES)
-        requests = [replace(request, address=ip_address(address)) for request in drawn]
+        requests = [
+            _as_proxied(random, request) if is_proxied else replace(request, address=ip_address(address))
+            for request in drawn
+        ]
         phases.append([_as_stream(request) for request in requests] if is_stream else requests)
     return Lane(client, tuple(phases), random.randint(1, 8))
+
+
+def _as_proxied(random: Random, request: Request) -> Request:
+    """As a trusted proxy hands it on: the client's address is the last one that is not a proxy's."""
+    before = random.choice((ip_address(random.choice(FAR_ADDRESSES)), request.address))
+    after = random.choice(("", f", {PROXY}"))
+    headers = [line for line in request.headers if not line[0].lower().startswith("x-forwarded-")]
+    headers.append(("X-Forwarded-For", f"203.0.113.66, {before}{after}"))
+    return replace(request, address=before, headers=tuple(headers))
 
 
 def _as_stream(request: Request) -> Request:
@@ -93,6 +106,8 @@ def _as_stream(request: Request) -> Request:
     rest = [(name, value.strip(" \t")) for name, value in request.headers if name.lower() != "host"]
     _, mark, origin_form = request.target.partition("://")
     target = "/" + origin_form.partition("/")[2] if mark else request.target
+    # HAProxy reads HTTP/2's asterisk form as the root, whatever the method; it is judged and sent on as that.
+    target = "/" if target == "*" else target
     return replace(request, target=target, headers=(*hosts, *rest))
 
 

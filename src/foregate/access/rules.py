@@ -84,6 +84,8 @@ def read_target(request: Request) -> Target | None:
     if absolute is not None:
         if not _is_same_authority(absolute[1].lower(), absolute[2].lower(), authority):
             return None
+        if absolute[3].startswith("?"):
+            return None  # RFC 9110 4.2.1 allows it; HAProxy's parser takes the query for a part of the host.
         # RFC 9112 3.2.1: an empty path is sent as /.
         origin_form = absolute[3] if absolute[3].startswith("/") else f"/{absolute[3]}"
     raw_path, mark, query = origin_form.partition("?")
@@ -119,6 +121,11 @@ def holds(rule: Rule, client_id: str, address: IPv4Address | IPv6Address) -> boo
     )
 
 
+def plain_address(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The address that networks are written for: a socket of both families shows IPv4 clients as ::ffff:a.b.c.d."""
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
 def _selects(selector: Selector, client_id: str, address: IPv4Address | IPv6Address) -> bool:
     match selector:
         case TokenSelector(wanted):
@@ -128,7 +135,7 @@ def _selects(selector: Selector, client_id: str, address: IPv4Address | IPv6Addr
         case EveryoneSelector():
             return True
         case IpSelector(network):
-            return _plain_address(address) in ip_network(network)
+            return plain_address(address) in ip_network(network)
         case GroupSelector(rule):
             return holds(rule, client_id, address)
         case _:
@@ -175,11 +182,6 @@ def _is_edge_host(host: str, known: Knowledge) -> bool:
 def _is_same_authority(scheme: str, given: str, host: str) -> bool:
     port = _DEFAULT_PORTS[scheme]
     return "@" not in given and given.removesuffix(port).rstrip(":") == host.removesuffix(port).rstrip(":")
-
-
-def _plain_address(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """A socket for both families shows IPv4 clients as ::ffff:a.b.c.d; networks are written for the plain form."""
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 def _plain(reason: Reason) -> Decision:
