@@ -253,6 +253,6 @@ def _may_meet(left: str, right: str) -> bool:
     """Whether some host may fit both patterns: label by label, generously where both have wildcards."""
     left_labels, right_labels = left.split("."), right.split(".")
     return len(left_labels) == len(right_labels) and all(
-        "*" in one and "*" in other or covers_host(one, other) or covers_host(other, one)
+        ("*" in one and "*" in other) or covers_host(one, other) or covers_host(other, one)
         for one, other in zip(left_labels, right_labels, strict=True)
     )

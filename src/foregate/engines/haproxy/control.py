@@ -155,7 +155,7 @@ class Control:
     async def _do(self, command: str) -> None:
         answer = (await self._command(command)).strip()
         if answer:
-            raise ControlError(f"{command.split(' ')[0]}: {_first_line(answer)}")
+            raise ControlError(f"{command.split(' ', maxsplit=1)[0]}: {_first_line(answer)}")
 
     async def _command(self, command: str) -> str:
         """One command, or several with `;`: the answer of the last one."""

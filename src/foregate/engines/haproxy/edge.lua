@@ -1,4 +1,5 @@
--- What HAProxy's rules cannot say: asking the agent for an assertion, and reading credentials out of one JSON header.
+-- What HAProxy's rules cannot say: asking the agent for an assertion, the normal form of an odd path, and reading
+-- credentials out of one JSON header.
 -- Loaded once per thread; the argument is the path of the agent's socket. Nothing here decides: a missing answer is
 -- refused by the rules.
 --
@@ -64,7 +65,41 @@ core.register_action("foregate_metadata", { "http-req" }, function(txn)
   end
 end)
 
--- One JSON object with two members, both strings (RFC 8259). Anything else is nil.
+-- The normal form of a path (core/targets.py, normalise_path), empty where it must be refused. HAProxy's own normalize-uri
+-- would change the query as well, and leave the path alone where the query is malformed.
+
+local function is_refused(path)
+  return not path:find("^/") or path:find("[^!-~]") or path:find("[\\#?]") or path:gsub("%%%x%x", ""):find("%", 1, true)
+    or path:find("%%2[Ff]") or path:find("%%5[Cc]") or path:find("%%00")
+end
+
+local function decode(escape)
+  local character = string.char(tonumber(escape:sub(2), 16))
+  return character:find("^[%w%-._~]") and character or escape:upper()
+end
+
+core.register_converters("foregate_path", function(path)
+  if is_refused(path) then
+    return ""
+  end
+  path = path:gsub("%%%x%x", decode):gsub("//+", "/")
+  local kept, last = {}, ""
+  for segment in path:gmatch("/([^/]*)") do
+    last = segment
+    if segment == ".." then
+      kept[#kept] = nil
+    elseif segment ~= "." then
+      kept[#kept + 1] = segment
+    end
+  end
+  -- A dot segment at the end leaves its slash: /a/b/.. is /a/.
+  if last == "." or last == ".." then
+    kept[#kept + 1] = ""
+  end
+  return "/" .. table.concat(kept, "/")
+end)
+
+-- One JSON object with two members, both strings (RFC 8259). Anything else gives empty texts, which no pair has.
 
 local ESCAPES = { ['"'] = '"', ["\\"] = "\\", ["/"] = "/", b = "\b", f = "\f", n = "\n", r = "\r", t = "\t" }
 
@@ -168,10 +203,10 @@ end
 
 core.register_converters("foregate_client_id", function(text)
   local id, secret = read_pair(text)
-  return id and secret and id
+  return secret and id or ""
 end)
 
 core.register_converters("foregate_client_secret", function(text)
   local id, secret = read_pair(text)
-  return id and secret
+  return id and secret or ""
 end)

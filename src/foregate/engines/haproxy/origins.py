@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from foregate.engines.haproxy.answers import no_origin
 from foregate.engines.haproxy.config import Backend, Config, FixedStatus, Server, Tls
-from foregate.engines.haproxy.words import quote
+from foregate.engines.haproxy.words import literal, quote
 
 # Set where nothing is left to judge in the backend: the frontend did, from memory or from hot.map.
 _DECIDED = "{ var(txn.words) -m found }"
@@ -32,7 +32,7 @@ def first_lines(backend: Backend) -> Iterator[str]:
     for number, rule in enumerate(backend.origins):
         if isinstance(rule.origin, Server) and rule.origin.host_header:
             condition = _if(_chosen(backend, number))
-            yield f"http-request set-header Host {quote(_literal(rule.origin.host_header))}{condition}"
+            yield f"http-request set-header Host {quote(literal(rule.origin.host_header))}{condition}"
     yield from _answers(backend, _DECIDED)
     yield f"http-request allow if {_DECIDED}"
 
@@ -118,11 +118,6 @@ def _tls_words(tls: Tls) -> str:
 
 def _ca_name(pool: str) -> str:
     return f"ca-{hashlib.sha256(pool.encode()).hexdigest()[:16]}.pem"
-
-
-def _literal(text: str) -> str:
-    """A text where HAProxy would read a format."""
-    return text.replace("%", "%%")
 
 
 def _is_number(address: str) -> bool:

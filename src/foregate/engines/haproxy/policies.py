@@ -46,13 +46,26 @@ def _condition(term: Term, lists: Lists) -> str:
         case ClientIn(client_ids):
             return f"{{ var(txn.client) -m str {lists.words(client_ids, NAME)} }}"
         case SourceIn(networks):
-            return f"{{ src {lists.words(networks, NETWORK)} }}"
+            return _source(networks, lists)
         case Always():
             return "TRUE"
         case Holds(index):
             return f"{{ var(txn.check{index}) -m found }}"
         case _:
             assert_never(term)
+
+
+def _source(networks: tuple[str, ...], lists: Lists) -> str:
+    """Networks hold addresses of their own family. HAProxy alone would also find an IPv4 address in ::/0, and in an
+    IPv4 network the IPv6 addresses that hold another in them (6to4, RFC 3056; IPv4-compatible, RFC 4291)."""
+    plain = [network for network in networks if ":" not in network]
+    longer = [network for network in networks if ":" in network]
+    found = []
+    if plain:
+        found.append(f"{{ src {lists.words(plain, NETWORK)} }} !{{ src -m sub : }}")
+    if longer:
+        found.append(f"{{ src {lists.words(longer, NETWORK)} }} {{ src -m sub : }}")
+    return " or ".join(found)
 
 
 def _step_lines(step: Step) -> Iterator[str]:

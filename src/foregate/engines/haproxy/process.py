@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hmac
 import fcntl
+import hmac
 import os
 import re
 import shutil

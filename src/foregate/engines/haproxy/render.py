@@ -12,11 +12,11 @@ from pathlib import Path
 
 import jinja2
 
-from foregate.core.targets import HOST_FORM, MAX_HOST_LENGTH, REFUSED_IN_PATH
+from foregate.core.targets import HOST_FORM, MAX_HOST_LENGTH
 from foregate.engines.haproxy import answers, origins
-from foregate.engines.haproxy.config import Application, Backend, Config, Kind, Route
+from foregate.engines.haproxy.config import Application, Backend, Config, Kind, PrefixRoute, Route
 from foregate.engines.haproxy.policies import policy_lines
-from foregate.engines.haproxy.words import HEADER, KEY, NAME, NETWORK, VALUE, Lists, checked, quote
+from foregate.engines.haproxy.words import HEADER, KEY, NAME, NETWORK, VALUE, Lists, checked, literal, quote
 
 # `words` begins inside the account's quotes and ends inside the host's. `c` counts the lines of this worker one by one;
 # `n`, its number of streams, is used up by the agent's commands and questions too.
@@ -27,11 +27,9 @@ _LOG_FORMAT = (
 # Requests that never got as far as a rule. A TLS handshake that failed is none: its line does not begin with a brace.
 _ERROR_LOG_FORMAT = (
     '%[fc_err,bool,iif(tls_failure,{)]"n":%rt,"t":%Ts.%ms,"ray":"","acct":"","app":"","id":"","pol":"",'
-    '"why":"request_malformed","host":"","ip":"%ci","m":"","path":"","st":%ST,"c":%lc,"end":"%ts"}'
+    '"why":"","host":"","ip":"%ci","m":"","path":"","st":%ST,"c":%lc,"end":"%ts"}'
 )
-_REFUSED_WORDS = (
-    '","app":%{+Q}[var(txn.app),field(1,.)],"id":%{+Q}[var(txn.id)],"pol":"","why":%{+Q}[var(txn.why)],"host":"'
-)
+_REFUSED_WORDS = '","app":%{+Q}[var(txn.shown)],"id":%{+Q}[var(txn.id)],"pol":"","why":%{+Q}[var(txn.why)],"host":"'
 
 
 def render(config: Config, socket: Path) -> Mapping[str, str]:
@@ -42,7 +40,7 @@ def render(config: Config, socket: Path) -> Mapping[str, str]:
     lists = Lists()
     return {
         "haproxy.cfg": _main(config, socket, lists),
-        "routes.map": "".join(f"{checked(KEY, p.host + p.path)}/ {_prefix_value(p.route)}\n" for p in config.prefixes),
+        "routes.map": "".join(f"{_prefix_key(p)} {_prefix_value(p.route)}\n" for p in config.prefixes),
         "expressions.map": "".join(f"{checked(KEY, e.expression)} {_value(e.route)}\n" for e in config.expressions),
         "applications.map": "".join(_application_lines(config)),
         "edge.lua": _resource("edge.lua"),
@@ -66,6 +64,8 @@ def _main(config: Config, socket: Path, lists: Lists) -> str:
         trusted_proxies=" ".join(checked(NETWORK, network) for network in settings.trusted_proxies),
         proxy_protocol_from=" ".join(checked(NETWORK, network) for network in settings.proxy_protocol_from),
         has_tls=any(bind.is_tls for bind in settings.binds),
+        may_be_mapped=bool(settings.trusted_proxies or settings.proxy_protocol_from)
+        or any(bind.address.startswith("[") for bind in settings.binds),
         has_classes=any(prefix.host.startswith("*.") for prefix in config.prefixes),
         needs_resolver=origins.needs_resolver(config),
         token_headers=_token_headers(config),
@@ -73,7 +73,6 @@ def _main(config: Config, socket: Path, lists: Lists) -> str:
         error_log_format=_ERROR_LOG_FORMAT,
         refused_words=_REFUSED_WORDS,
         host_form=f"^(?:{HOST_FORM})$",
-        refused_in_path=REFUSED_IN_PATH,
         max_host_length=MAX_HOST_LENGTH,
         policy_lines=lambda app: list(policy_lines(app, lists)),
         first_lines=lambda backend: list(origins.first_lines(backend)),
@@ -82,6 +81,7 @@ def _main(config: Config, socket: Path, lists: Lists) -> str:
         app_words=_app_words,
         open_words=_open_words,
         q=quote,
+        literal=literal,
         answers=answers,
     )
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
@@ -94,6 +94,12 @@ def _resource(name: str) -> str:
 def _token_headers(config: Config) -> list[str]:
     apps = (backend.application for backend in config.backends)
     return sorted({checked(HEADER, app.token_header) for app in apps if app and app.token_header})
+
+
+def _prefix_key(prefix: PrefixRoute) -> str:
+    """Host, path and a slash; a slash instead of `*.`, as no host that was let through has one."""
+    host = f"/{prefix.host[2:]}" if prefix.host.startswith("*.") else prefix.host
+    return f"{checked(KEY, host + prefix.path)}/"
 
 
 def _prefix_value(route: Route) -> str:

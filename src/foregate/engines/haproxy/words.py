@@ -29,6 +29,11 @@ def quote(text: str) -> str:
     return f"'{inner}'"
 
 
+def literal(text: str) -> str:
+    """A text where HAProxy reads a log-format."""
+    return text.replace("%", "%%")
+
+
 def checked(form: re.Pattern[str], text: str) -> str:
     """The text, if it is of the form; else ValueError."""
     if not form.fullmatch(text):
