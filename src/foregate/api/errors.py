@@ -7,6 +7,7 @@ Numbers are Cloudflare's where they are known (reference page, section 5).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +29,9 @@ class Family(StrEnum):
 
 
 ACCESS_FAMILIES = frozenset(set(Family) - {Family.GENERAL, Family.TUNNEL})
+
+
+_SECRET_LIKE = re.compile(r"[a-z]{2,6}_[0-9A-Za-z]{24,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,13 @@ def problem_of(error: ForegateError, family: Family = Family.GENERAL) -> Problem
     """What a client of `family` is told about `error`. The inner detail stays behind."""
     number = _BY_FAMILY.get((family, error.code)) or _GENERAL[error.code]
     message = f"{number.name}: {error.message}" if number.name else error.message
-    return Problem(STATUS[error.code], number.number, message, error.pointer)
+    pointer = None if error.pointer is None else _masked(error.pointer)
+    return Problem(STATUS[error.code], number.number, _masked(message), pointer)
+
+
+def _masked(text: str) -> str:
+    # A caller may put a secret where a name belongs, and an answer is logged and pasted more often than a request.
+    return _SECRET_LIKE.sub("****", text)
 
 
 # Refusals that happen before an operation is known to run; their numbers are of no ErrorCode.

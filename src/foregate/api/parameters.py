@@ -6,7 +6,6 @@ document. A member or parameter that is not named in the model is refused by nam
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 from urllib.parse import parse_qsl
 
@@ -16,8 +15,6 @@ from foregate.core.errors import ForegateError, invalid
 
 M = TypeVar("M", bound=BaseModel)
 _QUERY_LIMIT_BYTES = 8192
-# A caller may put anything where a name belongs, and an answer is logged and pasted more often than a request.
-_SECRET_LIKE = re.compile(r"[a-z]{2,6}_[0-9A-Za-z]{24,}")
 
 
 class BodyModel(BaseModel):
@@ -56,8 +53,7 @@ def parse_query(model: type[M] | None, raw: bytes) -> M | None:
     if model is None or not raw:
         if raw:
             name = raw.split(b"=", 1)[0].split(b"&", 1)[0].decode("latin-1")[:64]
-            shown = _shown(name)
-            raise invalid(f"This call takes no query parameter; leave out {shown!r}.", pointer=f"?{shown}")
+            raise invalid(f"This call takes no query parameter; leave out {name!r}.", pointer=f"?{name}")
         return None if model is None else model.model_construct()
     if len(raw) > _QUERY_LIMIT_BYTES:
         raise invalid("The query string is longer than 8192 bytes.")
@@ -77,7 +73,7 @@ def _pairs(model: type[M], raw: bytes) -> dict[str, Any]:
         if field is not None and _is_list(field.annotation):
             found.setdefault(name, []).append(value)
         elif name in found:
-            raise invalid(f"Give the parameter {_shown(name)!r} once.", pointer=f"?{_shown(name)}")
+            raise invalid(f"Give the parameter {name!r} once.", pointer=f"?{name}")
         else:
             found[name] = value
     return found
@@ -89,7 +85,7 @@ def _is_list(annotation: Any) -> bool:
 
 def _sentence(error: ValidationError, noun: str, base: str) -> ForegateError:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    names = [_shown(str(part)) for part in first["loc"]]
+    names = [str(part) for part in first["loc"]]
     path = "/".join(part.replace("~", "~0").replace("/", "~1") for part in names)
     pointer = f"{base}{path}" if base else f"/{path}"
     shown = ".".join(names)[:128]
@@ -103,11 +99,6 @@ def _sentence(error: ValidationError, noun: str, base: str) -> ForegateError:
         case _:
             text = f"The {noun} {shown!r} is wrong: {_clause(first['msg'])}."
     return invalid(text, pointer=pointer if names else None)
-
-
-def _shown(name: str) -> str:
-    """A name for an answer, with what looks like a secret masked."""
-    return _SECRET_LIKE.sub("****", name)
 
 
 def _clause(message: str) -> str:

@@ -6,7 +6,8 @@ import pytest
 
 from foregate.api import errors
 from foregate.api.errors import STATUS, Family, Problem, problem_of
-from foregate.core.errors import ErrorCode, ForegateError
+from foregate.core.errors import ErrorCode, ForegateError, invalid
+from foregate.core.secrets import SERVICE_TOKEN_PREFIX, new_secret
 
 RETRIED = {408, 409, 429}
 PROBLEMS = [value for value in vars(errors).values() if isinstance(value, Problem)]
@@ -59,3 +60,11 @@ def test_inner_detail_stays_behind() -> None:
     error = ForegateError(ErrorCode.INTERNAL, "Look into the log.", detail="row 7 is torn", pointer="/name")
     assert "row 7" not in str(problem_of(error).item())
     assert problem_of(error).item()["source"] == {"pointer": "/name"}
+
+
+def test_secret_in_the_place_of_a_name_is_masked() -> None:
+    secret = new_secret(SERVICE_TOKEN_PREFIX).reveal()
+    error = invalid(f"Foregate does not know the member {secret!r}.", pointer=f"/{secret}/x")
+    item = problem_of(error).item()
+    assert secret not in str(item)
+    assert item["source"] == {"pointer": "/****/x"}
