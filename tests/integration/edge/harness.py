@@ -208,11 +208,11 @@ class Edge:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
 
-    def signal(self, number: signal.Signals) -> int:
+    async def signal(self, number: signal.Signals) -> int:
         """Send a signal to the agent and wait for its end; its exit code."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(DEADLINE_SECONDS)
+        return await asyncio.to_thread(self.process.wait, DEADLINE_SECONDS)
 
     def status(self) -> dict[str, Any]:
         try:

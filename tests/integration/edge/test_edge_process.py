@@ -128,7 +128,7 @@ async def test_the_edge_serves_without_control_plane_also_after_its_own_restart(
     await running.plane.stop()
     assert edge.get(2) == 200
 
-    assert edge.signal(signal.SIGTERM) == 0
+    assert await edge.signal(signal.SIGTERM) == 0
     assert edge.get(2) == 0
     edge.start()
     await eventually(lambda: edge.get(2) == 200)
@@ -146,7 +146,7 @@ async def test_a_killed_agent_costs_no_request_and_its_successor_takes_over(runn
     before = edge.worker_pid()
     with Clients(edge, 1) as clients:
         await eventually(lambda: clients.total() > 50)
-        edge.signal(signal.SIGKILL)
+        await edge.signal(signal.SIGKILL)
         await running.plane.publish({key(2): None})
         count = clients.total()
         await eventually(lambda: clients.total() > count + 50)
@@ -165,7 +165,7 @@ async def test_a_handed_over_haproxy_is_taken_over_without_an_error(running: Wor
     await running.serve(1)
     with Clients(edge, 1) as clients:
         await eventually(lambda: clients.total() > 50)
-        assert edge.signal(signal.SIGUSR1) == 0
+        assert await edge.signal(signal.SIGUSR1) == 0
         edge.start()
         reports = len(running.plane.reports)
         await eventually(lambda: len(running.plane.reports) > reports + 1)
@@ -193,7 +193,7 @@ async def test_new_workers_cost_no_request_and_no_event(running: World) -> None:
             await plane.publish({f"app/more{number}": app(f"more{number}.test", policies=rules)})
             await running.settled()
     assert set(clients.answers) == {200}
-    assert edge.signal(signal.SIGTERM) == 0
+    assert await edge.signal(signal.SIGTERM) == 0
     served = [event for event in plane.events() if event["why"] == "service_auth"]
     assert len(served) == clients.total()
     assert len({(event["ray"]) for event in served}) == len(served)
@@ -206,7 +206,7 @@ async def test_an_ended_edge_leaves_nothing_behind(running: World) -> None:
     assert edge.get(1) == 200
     worker = edge.worker_pid()
     sockets = socket_folder(edge.home.root, "nobody" if os.geteuid() == 0 else "")
-    assert edge.signal(signal.SIGTERM) == 0
+    assert await edge.signal(signal.SIGTERM) == 0
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
     assert not sockets.exists() or not list(sockets.glob("*.sock"))
@@ -228,7 +228,7 @@ async def test_many_changes_are_folded_and_stay_what_they_are(running: World) ->
     await plane.publish({key(4): None})
     await running.settled()
     assert [edge.get(number) for number in (1, 2, 3, 4, 12_000)] == [200, 401, 401, 401, 200]
-    edge.signal(signal.SIGKILL)
+    await edge.signal(signal.SIGKILL)
     edge.start()
     reports = len(plane.reports)
     await eventually(lambda: len(plane.reports) > reports + 1)
@@ -239,7 +239,7 @@ async def test_many_changes_are_folded_and_stay_what_they_are(running: World) ->
 async def test_a_damaged_state_is_fetched_anew_while_haproxy_goes_on(running: World) -> None:
     edge = running.edge
     await running.serve(1, 2)
-    edge.signal(signal.SIGKILL)
+    await edge.signal(signal.SIGKILL)
     (edge.home.edge / "state.db-wal").unlink(missing_ok=True)
     (edge.home.edge / "state.db").write_bytes(b"torn" * 5_000)
     await running.plane.publish({key(2): None})
