@@ -54,7 +54,7 @@ def test_created_token_is_accepted_at_once(foregate: Foregate, api: Api, app: Ap
 ENDS: dict[str, tuple[Callable[[Api, Token], Any], str]] = {
     "revoked": (lambda api, token: api.result("DELETE", f"{TOKENS}/{token.id}"), "token_unknown"),
     "disabled": (lambda api, token: api.result("PUT", f"{TOKENS}/{token.id}", {"enabled": False}), "token_disabled"),
-    "rotated": (lambda api, token: api.result("POST", f"{TOKENS}/{token.id}/rotate", {}), "secret_mismatch"),
+    "rotated": (lambda api, token: api.result("POST", f"{TOKENS}/{token.id}/rotate", {}), "secret_superseded"),
     "cut short": (lambda api, token: api.result("PUT", f"{TOKENS}/{token.id}", {"duration": "1ms"}), "token_expired"),
 }
 
@@ -166,6 +166,6 @@ def test_deleted_application_closes_its_host(foregate: Foregate, api: Api, origi
 def test_receipt_of_a_change_says_when_the_edge_applied_it(foregate: Foregate, api: Api, app: App) -> None:
     answer = api.account("POST", TOKENS, {"name": "with a receipt"})
     seq = int(answer.header("foregate-change") or "")
-    shown = foregate.run("change", "show", str(seq), "--json")
+    shown = foregate.run("change", "show", str(seq), "--wait", "10", "--json")
     assert shown.returncode == 0, shown.stderr
     assert str(seq).encode() in shown.stdout

@@ -169,7 +169,7 @@ def test_unknown_id_and_wrong_secret_are_told_the_same(foregate: Foregate, app: 
         names = [name for name, _ in answer.headers]
         return answer.status, body, names
 
-    assert told("f" * 32 + ".access", token.secret) == told(token.client_id, token.secret[:-1] + "0")
+    assert told("f" * 32 + ".access", token.secret) == told(token.client_id, create_token(foregate.api()).secret)
 
 
 def test_token_of_another_policy_is_403(foregate: Foregate, app: App) -> None:
@@ -292,7 +292,7 @@ def test_origin_gets_exactly_the_path_that_was_judged(
 
 
 def test_query_passes_unchanged(foregate: Foregate, origin: Origin, app: App, token: Token) -> None:
-    query = f"{unique('mark')}=%2F..%2f&a=%00&b=//&c=%zz&&d=é".encode().decode("latin-1")
+    query = f"{unique('mark')}=%2F..%2f&a=%00&b=//&c=%zz&&d=%C3%a9+%61"
     assert foregate.get(app.host, f"/q?{query}", token.headers).status == 200
     (request,) = origin.marked(query.partition("=")[0])
     assert request.target == f"/q?{query}"

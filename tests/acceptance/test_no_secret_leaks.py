@@ -5,6 +5,7 @@ Nothing may be found, save in the home's own key files. The search itself is tes
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,8 @@ def use_the_command_line(foregate: Foregate) -> None:
     """Commands that a person tries, right and wrong. Only `token create` and `rotate` may print a secret."""
     shown = foregate.run("token", "create", "by command", "--json")
     assert shown.returncode == 0, shown.stderr
+    foregate.issued.append(json.loads(shown.stdout)["client_secret"])
+    assert foregate.issued[-1].encode() not in shown.stderr
     for arguments in (
         ("status", "--json"),
         ("doctor", "--json"),

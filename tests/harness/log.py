@@ -34,17 +34,13 @@ def log_records(foregate: Foregate) -> list[tuple[int, str, bytes]]:
 
 
 def counted_gaps(foregate: Foregate) -> int:
-    """How many events the control plane knows to be missing."""
-    with _telemetry(foregate) as connection:
-        (missing,) = connection.execute("SELECT coalesce(sum(missing), 0) FROM worker_numbers").fetchone()
-        return int(missing)
+    """How many events the control plane knows to be missing, by its own count."""
+    return sum(int(edge["missing_events"]) for edge in foregate.api().result("GET", "/foregate/edges"))
 
 
 def lost_bytes(foregate: Foregate) -> int:
     """How many bytes of spool files are gone for ever, by the control plane's own count."""
-    with _telemetry(foregate) as connection:
-        (lost,) = connection.execute("SELECT coalesce(sum(lost_bytes), 0) FROM spool_positions").fetchone()
-        return int(lost)
+    return sum(int(edge["lost_bytes"]) for edge in foregate.api().result("GET", "/foregate/edges"))
 
 
 def _telemetry(foregate: Foregate) -> closing[sqlite3.Connection]:

@@ -1,6 +1,7 @@
 """What the kernel says about a home's processes, asked from outside: which there are, and what they were started with.
 
-A process belongs to a home if its environment names it; Foregate hands FOREGATE_HOME down to all its children.
+A process belongs to a home if its environment names it, as Foregate hands FOREGATE_HOME down to its own children, or if
+it is a HAProxy whose configuration lies there.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Process:
 
 def processes_of(home: Path) -> list[Process]:
     """The home's living processes. Zombies, which nobody has waited for yet, are left out."""
-    return list(_find(f"FOREGATE_HOME={home}".encode()))
+    return list(_find(f"FOREGATE_HOME={home}".encode(), f"{home}/edge/".encode()))
 
 
 def kill(process: Process, number: signal.Signals = signal.SIGKILL) -> None:
@@ -50,15 +51,16 @@ def kill_all(home: Path) -> None:
     until(all_gone, 20, f"the processes of {home} are gone")
 
 
-def _find(mark: bytes) -> Iterator[Process]:
+def _find(mark: bytes, folder_mark: bytes) -> Iterator[Process]:
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
         try:
             environment = (folder / "environ").read_bytes()
-            if mark not in environment.split(b"\0"):
-                continue
             command = (folder / "cmdline").read_bytes()
+            is_engine = _name(command) == "haproxy" and folder_mark in command
+            if not is_engine and mark not in environment.split(b"\0"):
+                continue
             if command and (folder / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
                 yield Process(int(folder.name), _name(command), command, environment)
         except (FileNotFoundError, ProcessLookupError, PermissionError):

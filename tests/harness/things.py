@@ -23,6 +23,15 @@ EVENT_SECONDS = 10
 _counter = itertools.count(1)
 
 
+class Masked(str):
+    """A secret's text that no failed assertion prints."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'****'"
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A service token as its owner holds it."""
@@ -30,6 +39,9 @@ class Token:
     id: str
     client_id: str
     secret: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "secret", Masked(self.secret))
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -85,7 +97,7 @@ def create_app(
     """A self-hosted application on a host of its own, once the edge serves it."""
     api = foregate.api()
     host = host or f"{unique('app')}.localhost"
-    tunnel_id = route(api, host, service, fields.pop("origin_request", None))
+    tunnel_id = route(api, host.partition("/")[0], service, fields.pop("origin_request", None))
     body = {"type": "self_hosted", "name": host, "domain": host, "policies": policies, **fields}
     made = api.result("POST", "/access/apps", body)
     app = App(made["id"], made["aud"], host, tunnel_id)
@@ -107,7 +119,7 @@ def until_status(foregate: Foregate, host: str, token: Token | None, status: int
 
 def _knows(foregate: Foregate, app: App) -> bool:
     """The edge answers on the app's own path with the keys of its account."""
-    return foregate.get(app.host, "/cdn-cgi/access/certs").status == 200
+    return foregate.get(app.host.partition("/")[0], "/cdn-cgi/access/certs").status == 200
 
 
 def events_of(api: Api, app: App | None = None, **query: Any) -> list[dict[str, Any]]:
