@@ -31,6 +31,7 @@ _PROBED_EVERY_SECONDS = 0.05
 _PROBED_SLOWLY_EVERY_SECONDS = 1.0
 # A start should take five seconds; after twice that a person wants to know what it is waiting for.
 _PATIENCE_SECONDS = 10.0
+_HINT = 'For SDKs, Terraform and the CLI: eval "$(foregate env)". Ctrl-C ends all.'
 
 
 async def run(settings: Settings, board: Board) -> bool:
@@ -95,16 +96,19 @@ class _Supervisor:
     async def _watch(self) -> None:
         """Probe while something is not ready; otherwise wait for a child to die. A probe through the edge is a request
         like any other and leaves an event, so none is made without need."""
-        waiting_since, told = time.monotonic(), ""
+        waiting_since, told, was_ready = time.monotonic(), "", False
         while True:
             self._changed.clear()
             await self._readiness.probe()
             self._publish()
             if self._readiness.is_ready:
-                self._announce()
+                if not was_ready:
+                    self._announce()
+                was_ready = True
                 await self._changed.wait()
                 waiting_since = time.monotonic()
                 continue
+            was_ready = False
             is_slow = time.monotonic() - waiting_since > _PATIENCE_SECONDS
             if is_slow and self._readiness.problem != told:
                 told = self._readiness.problem
@@ -116,10 +120,10 @@ class _Supervisor:
             self._board.say("foregate: ready again")
             return
         self._is_announced = True
-        self._board.say(f"foregate: ready after {time.monotonic() - self._started:.1f} s. Try:\n")
-        for line in curl_lines(self._settings, self._home):
-            self._board.say(f"  {line}")
-        self._board.say('\nFor SDKs, Terraform and the CLI: eval "$(foregate env)". Ctrl-C ends all.')
+        seconds = time.monotonic() - self._started
+        lines = "\n".join(f"  {line}" for line in curl_lines(self._settings, self._home))
+        # In one piece, for whoever waits for the first line of it.
+        self._board.say(f"foregate: ready after {seconds:.1f} s. Try:\n\n{lines}\n\n{_HINT}")
 
     def _publish(self) -> None:
         statuses = {
