@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from foregate.engines.haproxy.process import find_binary
+from foregate.engines.haproxy.binary import find_binary
 from harness.ports import free_ports
 from harness.waiting import until
 

@@ -12,15 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from differential.exchange import start_assertion_agent, start_origin
+from differential.exchange import FAR_FUTURE, start_assertion_agent, start_origin
 from edge_values import PEPPERS
 from foregate.access.haproxy import EdgeRecords, compile_edge
 from foregate.access.haproxy_maps import overlay_line, token_entry
 from foregate.access.model import Knowledge
 from foregate.edge.wire import IngressValue, KeysValue, SigningKey, TokenValue
+from foregate.engines.haproxy.binary import find_binary
 from foregate.engines.haproxy.config import Bind, Files, Settings
-from foregate.engines.haproxy.maps import MapLine, file_text
-from foregate.engines.haproxy.process import Launch, Worker, Workers, find_binary
+from foregate.engines.haproxy.control import TokenMap
+from foregate.engines.haproxy.maps import HotKey, MapLine, file_text, hot_line
+from foregate.engines.haproxy.process import Launch, Worker, Workers
 from foregate.engines.haproxy.render import render
 from worlds import PROXY
 
@@ -30,20 +32,47 @@ DEADLINE_SECONDS = 20
 class EdgeUnderTest:
     """A worker on one loopback port. `port` is open on 127.0.0.1."""
 
-    def __init__(self, worker: Worker, port: int, spool: Path) -> None:
+    def __init__(self, worker: Worker, port: int, spool: Path, tokens: Mapping[str, TokenValue]) -> None:
         self.port = port
         self._worker = worker
         self._spool = spool
         self._generation = 1
+        self._entries = {name: token_entry(name, value) for name, value in tokens.items()}
+        self._hot: set[str] = set()
+        self._waiting: list[tuple[dict[str, Any], str]] = []
+
+    def notice(self, asked: dict[str, Any], assertion: str) -> None:
+        """An assertion was made: `settle` makes the worker remember it."""
+        if "hot" in asked:
+            self._waiting.append((asked, assertion))
+
+    async def settle(self) -> None:
+        """Add hot entries for what was asked, as the edge's agent does a little later than here."""
+        waiting, self._waiting = self._waiting, []
+        for asked, assertion in waiting:
+            name = asked["client_id"]
+            key = HotKey(asked["hot"], asked["tag"], name, asked["app"], asked["policy"])
+            line = hot_line(key, self._entries[name], assertion, FAR_FUTURE) if name in self._entries else None
+            if line is not None and key.key not in self._hot:
+                self._hot.add(key.key)
+                await self._worker.control.add_hot([line])
 
     async def tell(self, changed: Mapping[str, TokenValue | None]) -> None:
         """Make token changes known, as the edge's agent does; None deletes."""
-        lines = [
-            overlay_line(name, None if value is None else token_entry(name, value)) for name, value in changed.items()
-        ]
+        entries = {name: None if value is None else token_entry(name, value) for name, value in changed.items()}
+        merged = self._entries | entries
+        self._entries = {name: entry for name, entry in merged.items() if entry is not None}
         self._generation += 1
-        await self._worker.control.put_overlay(lines)
+        await self._worker.control.put_overlay([overlay_line(name, entry) for name, entry in entries.items()])
         await self._worker.control.raise_generation(self._generation)
+
+    async def fold(self) -> None:
+        """Put what changed into the base map, in the order that `Control.replace` asks for."""
+        self._hot.clear()
+        await self._worker.control.replace(TokenMap.HOT, [])
+        lines = [MapLine(name, entry) for name, entry in self._entries.items()]
+        await self._worker.control.replace(TokenMap.BASE, lines)
+        await self._worker.control.replace(TokenMap.OVERLAY, [])
 
     async def events(self, count: int) -> list[dict[str, Any]]:
         """All events, once there are `count` of them."""
@@ -59,7 +88,6 @@ class EdgeUnderTest:
 async def running_edge(known: Knowledge, folder: Path) -> AsyncIterator[EdgeUnderTest]:
     """An edge that knows `known`, with an origin behind every ingress and an assertion agent, until the block ends."""
     origin = await start_origin(str(folder / "origin"))
-    agent = await start_assertion_agent(str(folder / "agent"))
     maps = folder / "maps"
     maps.mkdir()
     entries = (MapLine(name, token_entry(name, value)) for name, value in known.tokens.items())
@@ -80,8 +108,10 @@ async def running_edge(known: Knowledge, folder: Path) -> AsyncIterator[EdgeUnde
         peppers=PEPPERS,
     )
     worker = await Workers(find_binary(os.environ.get("FOREGATE_HAPROXY", ""))).start(launch)
+    edge = EdgeUnderTest(worker, port, launch.spool, known.tokens)
+    agent = await start_assertion_agent(str(folder / "agent"), edge.notice)
     try:
-        yield EdgeUnderTest(worker, port, launch.spool)
+        yield edge
     finally:
         await worker.kill()
         for server in (origin, agent):

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -15,6 +16,7 @@ from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, Stre
 from foregate.access.model import Header, Request
 
 DEADLINE_SECONDS = 20
+FAR_FUTURE = 2**31
 _LIMIT = 1 << 20
 
 
@@ -71,17 +73,17 @@ async def start_origin(path: str) -> asyncio.Server:
     return await asyncio.start_unix_server(serve, path, limit=_LIMIT)
 
 
-async def start_assertion_agent(path: str) -> asyncio.Server:
+async def start_assertion_agent(path: str, noticed: Callable[[dict[str, Any], str], None]) -> asyncio.Server:
     """Answers the edge's questions for assertions (`engines/haproxy/edge.lua`) with what they were asked for, in the
-    clear, so that an origin can be told apart from another's."""
+    clear, so that an origin can be told apart from another's. `noticed` gets the question and the answer's text."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = json.loads(await reader.readline())
-        words = [str(asked.get(name, "")) for name in ("app", "client_id", "policy", "session")]
-        answer = {"assertion": assertion_text(*words), "refresh_at": 2**31}
-        writer.write(json.dumps(answer).encode() + b"\n")
+        text = assertion_text(*(str(asked.get(name, "")) for name in ("app", "client_id", "policy", "session")))
+        writer.write(json.dumps({"assertion": text, "refresh_at": FAR_FUTURE}).encode() + b"\n")
         await writer.drain()
         writer.close()
+        noticed(asked, text)
 
     return await asyncio.start_unix_server(serve, path, limit=_LIMIT)
 

@@ -1,8 +1,9 @@
 """Invariant 10: the same policy gives the same answer in the Python reference and in HAProxy.
 
-Every world is drawn from one seed and asked by several connections at once, HTTP/1.1 pipelined and HTTP/2 interleaved;
-half-way some tokens change while the connections live on. `FOREGATE_SEED` is the first world's seed, `FOREGATE_CASES`
-the number of requests in all; a failure prints both as they replay it alone.
+Every world is drawn from one seed and asked by several connections at once, HTTP/1.1 pipelined and HTTP/2 interleaved,
+some by way of a trusted proxy. They live on while the worker is told what to remember, which tokens changed, to fold.
+`FOREGATE_SEED` is the first world's seed, `FOREGATE_CASES` the number of requests in all; a failure prints both as they
+replay it alone.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from foregate.core.clock import utc_now
 from worlds import ADDRESSES, FAR_ADDRESSES, PROXY, TOKENS, World, change_token, draw_requests, draw_world
 
 FIRST_SEED = int(os.environ.get("FOREGATE_SEED", "20261101"))
-CASES = int(os.environ.get("FOREGATE_CASES", "6000"))
-CASES_PER_WORLD = 300
+CASES = int(os.environ.get("FOREGATE_CASES", "9600"))
+CASES_PER_WORLD = 480
 LANES = 6
-PHASES = 2
+PHASES = 4
+# What was asked before is asked again, as the worker may have remembered it since.
+REPEATED = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,11 @@ async def _ask_everything(random: Random, world: World, edge: EdgeUnderTest) -> 
     asked: list[tuple[Knowledge, Expected, Answer]] = []
     for phase in range(PHASES):
         if phase:
+            await edge.settle()
+        if phase == 2:
             known = await _change_some(random, known, edge)
+        if phase == 3:
+            await edge.fold()
         answers = await asyncio.gather(*(lane.client.ask(lane.phases[phase], lane.depth) for lane in lanes))
         for lane, answered in zip(lanes, answers, strict=True):
             expected = [expect(request, known, utc_now()) for request in lane.phases[phase]]
@@ -80,15 +87,16 @@ def _lane(random: Random, known: Knowledge, port: int, number: int) -> Lane:
     is_proxied = number in (1, LANES - 1)
     address = PROXY if is_proxied else random.choice(ADDRESSES)
     client = StreamClient(port, address) if is_stream else PlainClient(port, address)
-    phases = []
-    for _ in range(PHASES):
-        drawn = draw_requests(random, known, CASES_PER_WORLD // LANES // PHASES)
-        requests = [
-            _as_proxied(random, request) if is_proxied else replace(request, address=ip_address(address))
-            for request in drawn
-        ]
-        phases.append([_as_stream(request) for request in requests] if is_stream else requests)
-    return Lane(client, tuple(phases), random.randint(1, 8))
+    each = CASES_PER_WORLD // LANES // PHASES
+    asked: list[Request] = []
+    for request in draw_requests(random, known, each * PHASES):
+        if len(asked) >= each and random.random() < REPEATED:
+            asked.append(random.choice(asked))
+            continue
+        placed = _as_proxied(random, request) if is_proxied else replace(request, address=ip_address(address))
+        asked.append(_as_stream(placed) if is_stream else placed)
+    phases = tuple(asked[start : start + each] for start in range(0, len(asked), each))
+    return Lane(client, phases, random.randint(1, 8))
 
 
 def _as_proxied(random: Random, request: Request) -> Request:

@@ -1,10 +1,11 @@
 """Edge records to HAProxy configuration: what `access/rules.py` decides, said in the engine's words. Pure.
 
-Called by the edge's agent whenever anything but tokens changes. The differential test holds the result against the rules.
-Tokens are not compiled here: see `haproxy_maps.py`.
+Called by the edge's agent whenever anything but tokens changes. The differential test holds the result against the
+rules. Tokens are not compiled here: see `haproxy_maps.py`.
 
-How an edge runs on it: `config = compile_edge(records, settings)`, `files = render(config)`, `workers.start(Launch(...))`;
-a token change is `control.put_overlay([...])` and, unless the token is new, `control.raise_generation(n)`.
+How an edge runs on it: `config = compile_edge(records, settings)`, `files = render(config, socket)`,
+`workers.start(Launch(...))`; a token change is `control.put_overlay([...])` and, unless the token is new,
+`control.raise_generation(n)`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ingress rules to HAProxy origins. Pure. The words are cloudflared's `originRequest`; what differs is said where it does."""
+"""Ingress rules to HAProxy origins. Pure. The words are those of cloudflared's `originRequest`."""
 
 from __future__ import annotations
 

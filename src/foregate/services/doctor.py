@@ -18,7 +18,7 @@ from typing import Any
 
 from foregate.core.errors import ForegateError
 from foregate.core.masterkey import load as load_master_key
-from foregate.engines.haproxy.process import find_binary, require_version
+from foregate.engines.haproxy.binary import find_binary, require_version
 from foregate.services.clock_state import is_synchronised
 from foregate.services.engines import find_workers
 from foregate.services.home import Home

@@ -18,9 +18,10 @@ from foregate.edge.config_records import ConfigRecords
 from foregate.edge.engine import CannotCompile
 from foregate.edge.paths import EdgePaths, socket_folder
 from foregate.edge.wire import TokenValue
+from foregate.engines.haproxy.binary import find_binary, require_version
 from foregate.engines.haproxy.config import Bind, Files
 from foregate.engines.haproxy.config import Settings as EngineSettings
-from foregate.engines.haproxy.process import Workers, find_binary, require_version
+from foregate.engines.haproxy.process import Workers
 from foregate.engines.haproxy.render import render
 from foregate.services.home import Home, open_home, read_facts, read_private
 from foregate.services.settings import PREFIX, Settings, url_host

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from foregate.core.errors import ForegateError
-from foregate.engines.haproxy.process import find_binary
+from foregate.engines.haproxy.binary import find_binary
 from foregate.services.home import Home
 from foregate.services.settings import Settings
 

@@ -61,7 +61,7 @@ class Control:
         await self._add(await self._id(TokenMap.OVERLAY), lines)
 
     async def add_hot(self, lines: Iterable[MapLine]) -> None:
-        """Add hot entries. A key must be added once until the next `replace`: a lookup finds the first of equal keys."""
+        """Add hot entries. Add a key once until the next `replace`: a lookup finds the first of equal keys."""
         await self._add(await self._id(TokenMap.HOT), lines)
 
     async def put_hot(self, lines: Sequence[MapLine]) -> None:

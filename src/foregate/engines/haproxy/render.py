@@ -1,7 +1,7 @@
 """A `Config` as the files of a worker. Pure: no I/O but the templates beside it; equal values give equal files.
 
-Every value of a record passes `words.quote` or `words.checked`: one that is not of the form asked for raises ValueError,
-so that no record can write a line of its own. The Lua file goes along unchanged.
+Every value of a record passes `words.quote` or `words.checked`: one that is not of the form asked for raises
+ValueError, so that no record can write a line of its own. The Lua file goes along unchanged.
 """
 
 from __future__ import annotations

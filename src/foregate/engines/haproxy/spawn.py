@@ -1,0 +1,107 @@
+"""Starts an HAProxy process and waits for its end, without a shell and without asyncio's child watcher.
+
+Descriptor 3 is the spool file, 4 a configuration in memory with what must not stand on disk, in an environment or in
+an argument list: the peppers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import fcntl
+import hmac
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_SPOOL_AT, _SECRETS_AT = 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to start: HAProxy with `arguments` on the file `config`. `maps` is the folder of its token maps, `spool` and
+    `log` are appended to and made if absent."""
+
+    binary: Path
+    arguments: Sequence[str]
+    config: Path
+    maps: Path
+    spool: Path
+    log: Path
+    peppers: Mapping[int, bytes] = field(repr=False)
+    generation: int
+
+
+def spawn(command: Command) -> int:
+    """Start it in a session of its own, so that a terminal's Ctrl-C does not reach it. Returns the process's number."""
+    opened: list[int] = []
+    try:
+        opened.append(os.open(command.spool, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        # Inherited with the descriptor: the spool file is locked as long as any process may append to it, which is how
+        # `edge/spool.py` knows that a worker is gone and its file complete.
+        fcntl.flock(opened[0], fcntl.LOCK_SH)
+        opened.append(_secrets_file(command.peppers, command.generation))
+        opened.append(os.open(command.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        # Copied aside first: 3 or 4 may be among those that are open here.
+        aside = max(*opened, _SECRETS_AT) + 1
+        moves = [(os.POSIX_SPAWN_DUP2, at, aside + number) for number, at in enumerate(opened)]
+        for number, target in enumerate((_SPOOL_AT, _SECRETS_AT, 1, 0)):
+            moves.append((os.POSIX_SPAWN_DUP2, aside + number, target))
+        moves.append((os.POSIX_SPAWN_DUP2, 1, 2))
+        closed = [(os.POSIX_SPAWN_CLOSE, aside + number) for number in range(len(opened))]
+        configs = ["-f", f"/dev/fd/{_SECRETS_AT}", "-f", str(command.config)]
+        return os.posix_spawn(
+            command.binary,
+            [str(command.binary), *command.arguments, *configs],
+            {"PATH": os.defpath, "FOREGATE_MAPS": str(command.maps), "TZ": "UTC"},
+            file_actions=[*moves, *closed],
+            setsid=True,
+        )
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+async def ended(pid: int) -> int:
+    """The exit status of a child of ours, once it has ended."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    descriptor = os.pidfd_open(pid)
+    loop.add_reader(descriptor, lambda: None if done.done() else done.set_result(None))
+    try:
+        await done
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    return reap(pid)
+
+
+def reap(pid: int) -> int:
+    """The exit status of a child that has ended, or is about to: waits for it. ChildProcessError if it is no child."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child has ended; if so, it is reaped."""
+    return os.waitpid(pid, os.WNOHANG)[0] != 0
+
+
+def started_at(pid: int) -> int | None:
+    """The kernel's start time of a process (clock ticks since boot), None where it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _secrets_file(peppers: Mapping[int, bytes], generation: int) -> int:
+    """A configuration in memory: the peppers, and the salt of hot.map's keys, derived so that it survives a restart."""
+    lines = [f"set-var proc.pepper{number} str({base64.b64encode(key).decode()})" for number, key in peppers.items()]
+    salt = hmac.digest(peppers[max(peppers)], b"hot map", "sha256").hex()
+    text = "\n".join(["global", f"set-var proc.gen int({generation})", f"set-var proc.salt str({salt})", *lines, ""])
+    descriptor = os.memfd_create("foregate-peppers")
+    os.write(descriptor, text.encode())
+    return descriptor
