@@ -30,7 +30,11 @@ class Caller:
     @property
     def request(self) -> bytes:
         """The request's bytes."""
-        return encode("GET", f"/load/{self.kind}", [("Host", self.host), *(self.token.headers if self.token else [])])
+        return encode(
+            "GET",
+            f"/load/{self.kind.replace(' ', '-')}",
+            [("Host", self.host), *(self.token.headers if self.token else [])],
+        )
 
 
 @dataclass(frozen=True, slots=True)
