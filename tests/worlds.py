@@ -209,14 +209,13 @@ def _pattern(random: Random) -> str:
 
 def _policies(random: Random, app: int) -> tuple[PolicyValue, ...]:
     decisions = ("non_identity", "non_identity", "non_identity", "bypass", "deny")
+    count = random.choice((0, 1, 1, 2, 2, 3, 5))
+    drawn = [(random.choice(decisions), _rule(random, 2)) for _ in range(count)]
+    if random.random() < 0.4:
+        drawn.insert(random.randint(0, count), ("non_identity", Rule((ANY_TOKEN,))))
     return tuple(
-        policy(
-            f"{app:08x}-0000-4000-8000-{number:012x}",
-            random.choice(decisions),
-            _rule(random, 2),
-            seconds=random.choice((60, 3600, 86400)),
-        )
-        for number in range(random.choice((0, 1, 1, 2, 2, 3, 5)))
+        policy(f"{app:08x}-0000-4000-8000-{number:012x}", decision, what, seconds=random.choice((60, 3600, 86400)))
+        for number, (decision, what) in enumerate(drawn)
     )
 
 
@@ -241,8 +240,8 @@ def _selector(random: Random, depth: int) -> Selector:
 
 
 def _ingresses(random: Random) -> dict[str, IngressValue]:
-    names = [name for name in (*_HOSTS, "*.app.test", "*.test", "*.free.test", "*.y.app.test") if random.random() < 0.6]
-    return {name: ingress(name, account=random.choice((ACCOUNT, ACCOUNT, OTHER_ACCOUNT))) for name in names}
+    names = [name for name in (*_HOSTS, "*.app.test", "*.test", "*.free.test", "*.y.app.test") if random.random() < 0.8]
+    return {name: ingress(name, account=OTHER_ACCOUNT if random.random() < 0.15 else ACCOUNT) for name in names}
 
 
 def _host(random: Random, known: Knowledge) -> str:

@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -25,7 +26,9 @@ from differential.exchange import Answer, PlainClient, StreamClient
 from differential.judgement import Event, Expected, differences, expect
 from edge_values import client_id
 from foregate.access.model import Knowledge, Request
+from foregate.access.rules import decide
 from foregate.core.clock import utc_now
+from foregate.core.decision import Reason
 from worlds import ADDRESSES, FAR_ADDRESSES, PROXY, TOKENS, World, change_token, draw_requests, draw_world
 
 FIRST_SEED = int(os.environ.get("FOREGATE_SEED", "20261101"))
@@ -59,6 +62,17 @@ async def test_haproxy_gives_the_reference_s_answer_and_reason(seed: int) -> Non
         + "\n".join(found[:3])
         + (f"\nReplay: FOREGATE_SEED={seed} FOREGATE_CASES={CASES_PER_WORLD} python -m pytest {Path(__file__).name}")
     )
+
+
+def test_worlds_hold_every_reason_often_enough_to_mean_something() -> None:
+    found = Counter[Reason]()
+    for seed in range(FIRST_SEED, FIRST_SEED + 10):
+        random = Random(seed)
+        known = draw_world(random, utc_now()).known
+        found.update(decide(request, known, utc_now()).reason for request in draw_requests(random, known, 300))
+
+    # Whether an assertion can be had is not for the rules to say.
+    assert {reason for reason, count in found.items() if count >= 10} == set(Reason) - {Reason.ASSERTION_UNAVAILABLE}
 
 
 async def _ask_everything(random: Random, world: World, edge: EdgeUnderTest) -> list[str]:
