@@ -22,6 +22,8 @@ APP = "0f8fad5b-d9cb-469f-a165-70867728950e"
 POLICY = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 NOON = datetime(2026, 9, 25, 12, 0, tzinfo=UTC)
 NOON_MICROS = to_micros(NOON)
+FAILURE = b'tls_failure"n":4,"t":1790337600.000,"ray":"","acct":"","app":"","id":"","pol":"","why":"","host":"",\
+"ip":"192.0.2.7","m":"","path":"","st":0,"c":1,"end":"PR"}\n'
 NOTICE = b"Proxy edge stopped (cumulated conns: FE: 12, BE: 0).\n"
 
 
@@ -46,14 +48,19 @@ def line(
     account: str = ACCOUNT,
     host: str = "echo.localhost",
     status: int = 200,
+    count: int | None = None,
 ) -> bytes:
-    """An event line as HAProxy writes it, `second` seconds after noon; host and path escaped as by `json(utf8s)`."""
+    """An event line as HAProxy writes it, `second` seconds after noon; host and path escaped as by `json(utf8s)`.
+
+    `count`: the lines that the worker had written before; the same as `number` unless given.
+    """
     at = NOON_MICROS + round(second * 1e6)
     time = f"{at // 1_000_000}.{at // 1000 % 1000:03d}"
     return (
         f'{{"n":{number},"t":{time},"ray":"{number:016x}","acct":"{account}","app":"{app}","id":"{client_id}",'
         f'"pol":"{POLICY}","why":"{reason}","host":{json.dumps(host)},"ip":"192.0.2.7","m":"GET",'
-        f'"path":{json.dumps(path)},"st":{status},"end":"--"}}\n'
+        f'"path":{json.dumps(path)},"st":{status},'
+        f'"c":{number if count is None else count},"end":"--"}}\n'
     ).encode()
 
 

@@ -83,15 +83,18 @@ spool_gaps = Table(
     CheckConstraint("first_byte < end_byte", name="gap_is_not_empty"),
 )
 
-# What arrived of each worker's run of request numbers (0 to `highest`): the rest is open requests, or a gap once the
-# worker has ended.
+# What arrived of each worker. `written` is HAProxy's own count of the lines it wrote for requests and failed
+# connections; what of it is not here is missing. `highest` is its highest request number: of the numbers without a line
+# some are open requests, or were cut off with the worker, and some are the agent's own connections.
 worker_numbers = Table(
     "worker_numbers",
     metadata,
     Column("edge_id", Text, primary_key=True),
     Column("worker", Text, primary_key=True),
     Column("highest", Integer, nullable=False),
+    Column("written", Integer, nullable=False),
     Column("events", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
     Column("notices", Integer, nullable=False),
     Column("malformed", Integer, nullable=False),
     Column("updated_at", Integer, nullable=False),

@@ -43,11 +43,14 @@ _BLOCK = text(
     "reasons = excluded.reasons, filter = excluded.filter"
 )
 _NUMBERS = text(
-    "INSERT INTO worker_numbers (edge_id, worker, highest, events, notices, malformed, updated_at) "
-    "VALUES (:edge_id, :worker, :highest, :events, :notices, :malformed, :at) "
+    "INSERT INTO worker_numbers (edge_id, worker, highest, written, events, failures, notices, malformed, updated_at) "
+    "VALUES (:edge_id, :worker, :highest, :written, :events, :failures, :notices, :malformed, :at) "
     "ON CONFLICT (edge_id, worker) DO UPDATE SET highest = CASE WHEN worker_numbers.highest > excluded.highest "
     "THEN worker_numbers.highest ELSE excluded.highest END, "
-    "events = worker_numbers.events + excluded.events, notices = worker_numbers.notices + excluded.notices, "
+    "written = CASE WHEN worker_numbers.written > excluded.written "
+    "THEN worker_numbers.written ELSE excluded.written END, "
+    "events = worker_numbers.events + excluded.events, failures = worker_numbers.failures + excluded.failures, "
+    "notices = worker_numbers.notices + excluded.notices, "
     "malformed = worker_numbers.malformed + excluded.malformed, updated_at = excluded.updated_at"
 )
 _MALFORMED = text(
@@ -211,14 +214,18 @@ def _add_numbers(numbers: dict[tuple[str, str], dict[str, Any]], summary: Summar
         "edge_id": summary.edge_id,
         "worker": summary.worker,
         "highest": -1,
+        "written": 0,
         "events": 0,
+        "failures": 0,
         "notices": 0,
         "malformed": 0,
         "at": 0,
     }
     row = numbers.setdefault((summary.edge_id, summary.worker), empty)
     row["highest"] = max(row["highest"], summary.highest)
+    row["written"] = max(row["written"], summary.written)
     row["events"] += summary.events
+    row["failures"] += summary.failures
     row["notices"] += summary.notices
     row["malformed"] += len(summary.malformed)
     row["at"] = max(row["at"], summary.at)

@@ -106,7 +106,7 @@ class EdgesApi:
                 "log": {"first_offset": trimmed + 1, "last_offset": last, "size_bytes": size},
                 "consumers": [self._consumer_view(state) for state in store.consumers(telemetry)],
                 "workers": [_worker_view(worker) for worker in workers],
-                "missing_events": sum(worker.unaccounted for worker in workers if worker.is_final),
+                "missing_events": sum(worker.missing for worker in workers if worker.is_final),
                 "malformed_lines": sum(worker.malformed for worker in workers),
                 "lost_bytes": sum(worker.lost_bytes for worker in workers),
             }
@@ -130,7 +130,7 @@ class EdgesApi:
             "held": _note_views(said, "held"),
             "spool": spool if isinstance(spool, dict) else {},
             "lost_bytes": sum(worker.lost_bytes for worker in own),
-            "missing_events": sum(worker.unaccounted for worker in own if worker.is_final),
+            "missing_events": sum(worker.missing for worker in own if worker.is_final),
         }
 
     def _consumer_view(self, state: store.ConsumerState) -> ConsumerView:
@@ -155,10 +155,11 @@ def _worker_view(worker: store.WorkerState) -> WorkerView:
         "worker": worker.worker,
         "is_ended": worker.is_final,
         "events": worker.events,
+        "failures": worker.failures,
         "notices": worker.notices,
         "malformed": worker.malformed,
-        "open": 0 if worker.is_final else worker.unaccounted,
-        "missing": worker.unaccounted if worker.is_final else 0,
+        "missing": worker.missing if worker.is_final else 0,
+        "without_line": worker.without_line,
         "lost_bytes": worker.lost_bytes,
         "heard_at": moment(worker.updated_at),
     }

@@ -1,7 +1,8 @@
 """The event line: one decision as HAProxy writes it into a worker's spool file, and how it is read.
 
-A line is JSON with the members of `MEMBERS` in their order; HAProxy's own notices stand between them and do not begin
-with `{`. Names only grow: a reader takes a missing member as empty and ignores one it does not know.
+A line is JSON with the members of `MEMBERS` in their order. HAProxy's own notices, and connections that failed before a
+request, stand between them and do not begin with `{`. Names only grow: a reader takes a missing member as empty and
+ignores one it does not know.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from foregate.core.decision import MEANINGS, Outcome, Reason
 
 VERSION = 1
 # Number, time, ray, account, application, client id as presented, policy, reason, host, address, method, path, status,
-# how the exchange ended (HAProxy's termination state).
-MEMBERS = ("n", "t", "ray", "acct", "app", "id", "pol", "why", "host", "ip", "m", "path", "st", "end")
+# the worker's count of lines before this one, how the exchange ended (HAProxy's termination state).
+MEMBERS = ("n", "t", "ray", "acct", "app", "id", "pol", "why", "host", "ip", "m", "path", "st", "c", "end")
 
 # With one of these reasons and a client id, the token authenticated and the request was let through: a use.
 USES = frozenset({Reason.SERVICE_AUTH, Reason.BYPASS})
@@ -58,7 +59,7 @@ class Event:
 
 
 def is_notice(line: bytes) -> bool:
-    """Whether a line is HAProxy's own, not an event. Each uses up one number."""
+    """Whether a line is no event: HAProxy's own notice, or a connection that failed before there was a request."""
     return not line.startswith(b"{")
 
 

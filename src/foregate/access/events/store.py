@@ -30,7 +30,8 @@ _UNREAD_AT = text(
     'WHERE consumer = :consumer AND topic = :topic), 0) ORDER BY "offset" LIMIT 1'
 )
 _WORKERS = text(
-    "SELECT p.edge_id, p.worker, p.next_byte, p.is_final, p.updated_at, n.highest, n.events, n.notices, n.malformed, "
+    "SELECT p.edge_id, p.worker, p.next_byte, p.is_final, p.updated_at, n.highest, n.written, n.events, "
+    "n.failures, n.notices, n.malformed, "
     "(SELECT coalesce(sum(g.end_byte - g.first_byte), 0) FROM spool_gaps AS g "
     "WHERE g.edge_id = p.edge_id AND g.worker = p.worker) AS lost_bytes "
     "FROM spool_positions AS p LEFT JOIN worker_numbers AS n ON n.edge_id = p.edge_id AND n.worker = p.worker "
@@ -80,7 +81,8 @@ class ConsumerState:
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """What arrived of a worker. `highest` is its highest request number, -1 before the first."""
+    """What arrived of a worker. `highest` is its highest request number, -1 before the first; `written` how many lines
+    it says to have written for requests and failed connections."""
 
     edge_id: str
     worker: str
@@ -88,15 +90,24 @@ class WorkerState:
     is_final: bool
     updated_at: int
     highest: int
+    written: int
     events: int
+    failures: int
     notices: int
     malformed: int
     lost_bytes: int
 
     @property
-    def unaccounted(self) -> int:
-        """Numbers up to the highest without a line. Requests that are still open, as long as the worker lives."""
-        return max(0, self.highest + 1 - self.events - self.notices - self.malformed)
+    def missing(self) -> int:
+        """Lines that were written and have not arrived: on their way as long as the worker lives, then lost."""
+        return max(0, self.written - self.events - self.failures - self.malformed)
+
+    @property
+    def without_line(self) -> int:
+        """Request numbers for which no line was written: requests that are open, or were cut off when the worker ended,
+        and connections of the agent's own."""
+        lines = max(self.written, self.events + self.failures + self.malformed)
+        return max(0, self.highest + 1 - lines - self.notices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +190,9 @@ def workers(telemetry: Connection, limit: int) -> list[WorkerState]:
     """The workers heard of last."""
     found = []
     for row in telemetry.execute(_WORKERS, {"limit": limit}):
-        edge_id, worker, taken, is_final, at, highest, events, notices, malformed, lost = row
-        numbers = (-1 if highest is None else highest, events or 0, notices or 0, malformed or 0)
+        edge_id, worker, taken, is_final, at, highest, *counts, lost = row
+        written, events, failures, notices, malformed = (count or 0 for count in counts)
+        numbers = (-1 if highest is None else highest, written, events, failures, notices, malformed)
         found.append(WorkerState(edge_id, worker, taken, bool(is_final), at, *numbers, lost))
     return found
 

@@ -27,6 +27,10 @@ _LINE = re.compile(
 )
 # What `split` by it gives for each line: what stands before, and the groups.
 _WIDTH = 1 + _LINE.groups
+# At the end of each line that HAProxy wrote for a request or a failed connection: how many it had written before.
+_WRITTEN = re.compile(rb'"c":([0-9]{1,18}+),"end":"[^"\n]*+"\}\n')
+# Several threads write in an order that is a few lines off; as many bytes hold enough lines to find the highest count.
+_TAIL_BYTES = 32_768
 _OWNER = re.compile(rb'([0-9a-f]{32}|)","app":"([0-9A-Za-z-]{0,64})')
 _BETWEEN = b'","app":"'
 _USES = frozenset({Reason.SERVICE_AUTH.value.encode(), Reason.BYPASS.value.encode()})
@@ -58,9 +62,11 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A batch, summed up. `highest` is the highest request number, -1 without events; `first` and `last` are the
-    events' earliest and latest times, empty without events; `uses` names a token for each of its uses, with the time
-    beside it in `used_at`; `marks` say which ids occur (see `mark`)."""
+    """A batch, summed up. `highest` is the highest request number, -1 without events; `written` how many lines the
+    worker says to have written up to here, 0 if it does not say. `failures` are connections that failed before a
+    request, `notices` are HAProxy's other lines. `first` and `last` are the events' earliest and latest times, empty
+    without events; `uses` names a token for each of its uses, with the time beside it in `used_at`; `marks` say which
+    ids occur (see `mark`)."""
 
     offset: int
     at: int
@@ -68,8 +74,10 @@ class Summary:
     worker: str
     size_bytes: int
     events: int = 0
+    failures: int = 0
     notices: int = 0
     highest: int = -1
+    written: int = 0
     first: Stamp = b""
     last: Stamp = b""
     uses: Sequence[bytes] = ()
@@ -95,10 +103,9 @@ class Summaries:
 def summarise(batch: StoredBatch) -> Summary:
     """Sum up a batch. Never raises: what is no event is counted as a notice or as malformed."""
     columns = _read_at_once(batch.lines)
-    notices = 0
-    malformed: list[Malformed] = []
+    rest = _Rest()
     if columns is None:
-        columns, notices, malformed = _read_one_by_one(batch.lines)
+        columns, rest = _read_one_by_one(batch.lines)
     times = columns.times
     first, last = min(times, default=b""), max(times, default=b"")
     # Of a batch there are few owners and reasons, so what is asked of each is asked once.
@@ -111,15 +118,17 @@ def summarise(batch: StoredBatch) -> Summary:
         worker=batch.worker,
         size_bytes=len(batch.lines),
         events=len(times),
-        notices=notices,
+        failures=rest.failures,
+        notices=rest.notices,
         highest=max(map(int, columns.numbers), default=-1),
+        written=_written(batch.lines),
         first=first,
         last=last,
         uses=uses,
         used_at=used_at,
         counts=_counts(columns, first, last) if times else {},
         marks=_marks(columns, owners),
-        malformed=tuple(malformed),
+        malformed=tuple(rest.malformed),
     )
 
 
@@ -190,6 +199,11 @@ def _counts(columns: _Columns, first: Stamp, last: Stamp) -> dict[Count, int]:
     return counts
 
 
+def _written(lines: bytes) -> int:
+    counts = _WRITTEN.findall(lines[-_TAIL_BYTES:]) or _WRITTEN.findall(lines)
+    return max(map(int, counts), default=-1) + 1
+
+
 def _minute(stamp: Stamp) -> int:
     return int(stamp[:10]) // 60
 
@@ -210,13 +224,23 @@ def _is_reason(text: bytes) -> bool:
     return True
 
 
-def _read_one_by_one(lines: bytes) -> tuple[_Columns, int, list[Malformed]]:
+@dataclass(slots=True)
+class _Rest:
+    """The lines that are no events."""
+
+    failures: int = 0
+    notices: int = 0
+    malformed: list[Malformed] = field(default_factory=list)
+
+
+def _read_one_by_one(lines: bytes) -> tuple[_Columns, _Rest]:
     rows: list[tuple[bytes, ...]] = []
-    malformed: list[Malformed] = []
-    notices = 0
+    rest = _Rest()
     for first_byte, line in each_line(lines):
         if is_notice(line):
-            notices += 1
+            is_failure = _WRITTEN.search(line) is not None
+            rest.failures += is_failure
+            rest.notices += not is_failure
             continue
         found = _LINE.fullmatch(line)
         if found is not None and _Columns(*zip(found.groups(), strict=True)).are_regular():
@@ -225,8 +249,8 @@ def _read_one_by_one(lines: bytes) -> tuple[_Columns, int, list[Malformed]]:
         try:
             rows.append(_to_row(parse_line(line)))
         except MalformedLine as error:
-            malformed.append(Malformed(first_byte, len(line), str(error)))
-    return _Columns(*zip(*rows, strict=True)), notices, malformed
+            rest.malformed.append(Malformed(first_byte, len(line), str(error)))
+    return _Columns(*zip(*rows, strict=True)), rest
 
 
 def _to_row(event: Event) -> tuple[bytes, ...]:

@@ -124,17 +124,20 @@ class ConsumerView(TypedDict):
 
 
 class WorkerView(TypedDict):
-    """What arrived of an HAProxy worker. `open` numbers are requests without a line yet; once the worker has ended,
-    they are `missing`."""
+    """What arrived of an HAProxy worker. `failures` are connections that failed before a request. `missing` lines were
+    written and never arrived (0 until the worker has ended: they may be on their way). `without_line` are request
+    numbers that no line was written for: requests that are open, or were cut off when the worker ended, and connections
+    of the agent's own."""
 
     edge_id: str
     worker: str
     is_ended: bool
     events: int
+    failures: int
     notices: int
     malformed: int
-    open: int
     missing: int
+    without_line: int
     lost_bytes: int
     heard_at: str
 

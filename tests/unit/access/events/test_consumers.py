@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from event_lines import ACCOUNT, APP, NOON_MICROS, NOTICE, Telemetry, batch, client, later, line
+from event_lines import ACCOUNT, APP, FAILURE, NOON_MICROS, NOTICE, Telemetry, batch, client, later, line
+from foregate.access.events.store import WorkerState, workers
 from foregate.database.engine import Database
 from foregate.database.rights import Rights
 from foregate.database.telemetry_schema import BLOCK_WRITER, LAST_SEEN_WRITER, RETENTION, ROLLUP_WRITER, metadata
@@ -72,12 +73,33 @@ def test_rollups_count_by_minute_application_and_reason(telemetry: Telemetry) ->
     ]
 
 
-def test_numbers_of_a_worker_are_accounted_for(telemetry: Telemetry) -> None:
-    first, second = line(2) + line(0), NOTICE + b"{broken\n" + line(7)
+def workers_of(telemetry: Telemetry) -> list[WorkerState]:
+    with telemetry.ingest.read() as connection:
+        return workers(connection, 10)
+
+
+def test_lines_of_a_worker_are_accounted_for(telemetry: Telemetry) -> None:
+    first, second = line(2, count=1) + line(0, count=0), NOTICE + b"{broken\n" + FAILURE + line(12, count=5)
     telemetry.take(batch(first), batch(second, start=len(first), is_final=True))
     telemetry.consume()
-    columns = "highest, events, notices, malformed"
-    assert telemetry.rows(f"SELECT {columns} FROM worker_numbers") == [(7, 3, 1, 1)]
+    (worker,) = workers_of(telemetry)
+    assert (worker.events, worker.failures, worker.notices, worker.malformed) == (3, 1, 1, 1)
+    assert (worker.written, worker.highest) == (6, 12)
+    # Six lines were written, five arrived; of thirteen numbers six are lines, one is the notice.
+    assert (worker.missing, worker.without_line) == (1, 6)
+
+
+def test_numbers_that_the_agents_own_connections_take_are_not_missing_events(telemetry: Telemetry) -> None:
+    telemetry.take(batch(line(0, count=0) + line(90, count=1), is_final=True))
+    telemetry.consume()
+    (worker,) = workers_of(telemetry)
+    assert (worker.missing, worker.without_line) == (0, 89)
+
+
+def test_worker_that_was_only_heard_of_has_no_numbers(telemetry: Telemetry) -> None:
+    telemetry.take(batch(b""))
+    (worker,) = workers_of(telemetry)
+    assert (worker.highest, worker.written, worker.missing, worker.without_line) == (-1, 0, 0, 0)
 
 
 def test_malformed_lines_are_pointed_at(telemetry: Telemetry) -> None:

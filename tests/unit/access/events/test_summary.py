@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_lines import ACCOUNT, APP, NOON_MICROS, NOTICE, client, line
+from event_lines import ACCOUNT, APP, FAILURE, NOON_MICROS, NOTICE, client, line
 from foregate.access.events.batch import StoredBatch
 from foregate.access.events.events import parse_line
 from foregate.access.events.summary import Count, Summary, mark, summarise, to_micros, to_stamp
@@ -64,6 +64,17 @@ def test_notices_are_counted_and_nothing_else() -> None:
     assert (found.events, found.notices, found.malformed) == (2, 2, ())
 
 
+def test_connection_that_failed_before_a_request_is_neither_event_nor_notice() -> None:
+    found = summary_of(line(0) + FAILURE)
+    assert (found.events, found.failures, found.notices, found.written) == (1, 1, 0, 2)
+
+
+def test_count_of_written_lines_is_the_highest_though_threads_write_out_of_order() -> None:
+    assert summary_of(b"".join(line(0, count=count) for count in (7, 9, 8))).written == 10
+    assert summary_of(NOTICE).written == 0
+    assert summary_of(line(0, count=4) + NOTICE * 1000).written == 5
+
+
 def test_request_that_could_not_be_parsed_counts_as_malformed_request() -> None:
     found = summary_of(line(reason="", client_id="", account="", app=""))
     assert found.counts == {Count(MINUTE, "", "", Reason.REQUEST_MALFORMED): 1}
@@ -112,6 +123,7 @@ FORGERIES = [
     f'\\","id":"{client(66)}","pol":"","why":"service_auth","host":"',
     f'\\\\","id":"{client(66)}","pol":"","why":"service_auth","host":"',
     "\n" + NOTICE.decode(),
+    '","st":200,"c":999999,"end":"--"}',
     '"',
     "\\",
     "\x00\x1f\x7f\u2028",
@@ -126,6 +138,7 @@ def test_what_a_client_writes_into_path_or_host_counts_for_nothing(forgery: str,
     assert (found.events, found.malformed, uses_of(found)) == (2, (), {})
     assert mark(client(66)) not in found.marks or mark(client(66)) == mark(client(1))
     assert {count.reason for count in found.counts} == {Reason.SECRET_MISMATCH}
+    assert found.written == 2
 
 
 LINES = st.builds(
