@@ -247,6 +247,8 @@ def _create_engine(path: Path, rights: Rights | None) -> Engine:
         raw.isolation_level = None
         raw.execute("PRAGMA journal_mode=WAL")
         raw.execute("PRAGMA synchronous=FULL")
+        # So that INSERT OR REPLACE fires the triggers that forbid a delete (sqlite.org/lang_conflict.html).
+        raw.execute("PRAGMA recursive_triggers=ON")
         # 32 MB instead of 4: pages that many commits touch are copied back once, and commits wait a third less in all.
         raw.execute("PRAGMA wal_autocheckpoint=8000")
         # A migration rebuilds tables, which the keys would forbid; SQLite's manual advises the same (lang_altertable).

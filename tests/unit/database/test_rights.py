@@ -10,7 +10,10 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from foregate.database import migrate
 from foregate.database.engine import Database
 from foregate.database.records_schema import CONTROL_PLANE
-from foregate.database.telemetry_schema import INGEST, WORKER
+from foregate.database.rights import Rights
+from foregate.database.telemetry_schema import BLOCK_WRITER, INGEST, LAST_SEEN_WRITER, RETENTION, ROLLUP_WRITER
+
+WORKER = [LAST_SEEN_WRITER, ROLLUP_WRITER, BLOCK_WRITER, RETENTION]
 
 ACCOUNT = "a" * 32
 CLIENT_ID = "0" * 32 + ".access"
@@ -92,17 +95,17 @@ def test_replace_cannot_slip_past_the_append_only_triggers(records: Path) -> Non
     database.close()
 
 
-@pytest.mark.parametrize("statement", ["SELECT * FROM log_records, last_seen", "SELECT * FROM worker_numbers"])
+@pytest.mark.parametrize("statement", ["SELECT * FROM log_records, last_seen", "SELECT * FROM consumer_offsets"])
 def test_worker_can_read_its_tables(tmp_path: Path, statement: str) -> None:
     path = tmp_path / "telemetry.db"
     migrate.upgrade(path, "telemetry")
-    database = Database(path, WORKER)
+    database = Database(path, LAST_SEEN_WRITER)
     with database.read() as connection:
         assert connection.exec_driver_sql(statement).fetchall() == []
     database.close()
 
 
-@pytest.mark.parametrize("rights", [INGEST, WORKER], ids=lambda rights: rights.user)
+@pytest.mark.parametrize("rights", [INGEST, *WORKER], ids=lambda rights: rights.user)
 def test_telemetry_holds_no_credential_table(tmp_path: Path, rights: object) -> None:
     path = tmp_path / "telemetry.db"
     migrate.upgrade(path, "telemetry")
@@ -112,17 +115,18 @@ def test_telemetry_holds_no_credential_table(tmp_path: Path, rights: object) -> 
     database.close()
 
 
-def test_worker_cannot_append_to_the_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rights", WORKER, ids=lambda rights: rights.user)
+def test_worker_cannot_append_to_the_log(tmp_path: Path, rights: Rights) -> None:
     path = tmp_path / "telemetry.db"
     migrate.upgrade(path, "telemetry")
-    database = Database(path, WORKER)
+    database = Database(path, rights)
     with pytest.raises(DatabaseError, match="not authorized"), database.write() as connection:
         connection.exec_driver_sql("INSERT INTO log_records (topic, key, value, at) VALUES ('edge-config', '', '', 1)")
     database.close()
 
 
 def test_rights_name_only_tables_that_exist(tmp_path: Path) -> None:
-    for tree, all_rights in (("records", [CONTROL_PLANE]), ("telemetry", [INGEST, WORKER])):
+    for tree, all_rights in (("records", [CONTROL_PLANE]), ("telemetry", [INGEST, *WORKER])):
         path = tmp_path / f"{tree}.db"
         migrate.upgrade(path, tree)
         database = Database(path, None)

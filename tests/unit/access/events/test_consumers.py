@@ -35,6 +35,13 @@ def test_database_itself_refuses_to_let_last_seen_go_back(telemetry: Telemetry) 
         connection.exec_driver_sql("UPDATE last_seen SET seen_at = seen_at - 1")
 
 
+def test_database_itself_refuses_to_let_last_seen_be_replaced(telemetry: Telemetry) -> None:
+    telemetry.take(batch(line()))
+    telemetry.consume()
+    with telemetry.jobs[0].database.write() as connection, pytest.raises(IntegrityError, match="is kept"):
+        connection.exec_driver_sql("INSERT OR REPLACE INTO last_seen SELECT client_id, 1, edge_id FROM last_seen")
+
+
 def test_use_is_never_later_than_its_arrival(telemetry: Telemetry) -> None:
     telemetry.take(
         batch(line(0, second=3600)), batch(line(1, second=1, client_id=client(2)), worker="w2"), now=later(2)

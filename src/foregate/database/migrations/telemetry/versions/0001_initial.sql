@@ -138,6 +138,9 @@ CREATE TRIGGER last_seen_never_goes_back BEFORE UPDATE ON last_seen
 WHEN NEW.seen_at < OLD.seen_at OR NEW.client_id <> OLD.client_id
 BEGIN SELECT RAISE(ABORT, 'last seen never goes back'); END;
 
+CREATE TRIGGER last_seen_is_kept BEFORE DELETE ON last_seen
+BEGIN SELECT RAISE(ABORT, 'last seen is kept'); END;
+
 CREATE TRIGGER consumer_offsets_grow BEFORE UPDATE ON consumer_offsets
 WHEN NEW."offset" < OLD."offset"
 BEGIN SELECT RAISE(ABORT, 'a consumer never goes back'); END;
