@@ -6,7 +6,9 @@ It alone opens the records. Everything it is made of is put together here, by ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -18,7 +20,7 @@ from foregate.access.applications.groups_api import GroupsApi
 from foregate.access.applications.policies_api import PoliciesApi
 from foregate.access.events.api import EventsApi
 from foregate.access.events.edges_api import EdgesApi
-from foregate.access.events.intake import EventIntake
+from foregate.access.events.intake import Arrivals, EventIntake
 from foregate.access.events.last_seen import TelemetryLastSeen
 from foregate.access.organization.api import KeysApi, OrganizationApi
 from foregate.access.organization.edge_config import compile_account, keys_compiler
@@ -26,7 +28,6 @@ from foregate.access.organization.rotation import rotate_due
 from foregate.access.organization.writes import OrganizationSetUp
 from foregate.access.tokens.api import ServiceTokensApi
 from foregate.access.tokens.edge_config import compile_record as compile_token
-from foregate.access.tokens.model import LastSeenReader
 from foregate.api.app import create_app
 from foregate.api.changes import Changes
 from foregate.api.operations import Operations
@@ -57,17 +58,35 @@ _ROTATION_EVERY_SECONDS = 60.0
 
 
 async def run(settings: Settings, told: asyncio.Event) -> None:
-    """Serve until told to end; then finish what is being answered and published."""
+    """Serve until told to end; then finish what is being answered. What is not published yet is at the next start."""
     home = open_home(settings.home)
     listener = listen(settings.api_host, settings.api_port, f"{PREFIX}API_PORT")
     master_key = _master_key(home)
     upgrade(home.records_db, "records")
     upgrade(home.telemetry_db, "telemetry")
-    records_database = Database(home.records_db, CONTROL_PLANE)
-    set_ups = [OrganizationSetUp(master_key, settings.auth_domain)]
-    bootstrap(records_database, home, master_key, set_ups, utc_now())
-    records = AsyncDatabase(records_database)
-    telemetry = AsyncDatabase(Database(home.telemetry_db, INGEST))
+    database = Database(home.records_db, CONTROL_PLANE)
+    set_ups = (OrganizationSetUp(master_key, settings.auth_domain),)
+    bootstrap(database, home, master_key, set_ups, utc_now())
+    records, telemetry = AsyncDatabase(database), AsyncDatabase(Database(home.telemetry_db, INGEST))
+    try:
+        await _serve(_Parts(records, telemetry, master_key, set_ups), listener, told)
+    finally:
+        telemetry.close()
+        records.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What all of the API process shares."""
+
+    records: AsyncDatabase
+    telemetry: AsyncDatabase
+    master_key: MasterKey
+    set_ups: tuple[AccountSetUp, ...]
+
+
+async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) -> None:
+    records, telemetry, master_key = parts.records, parts.telemetry, parts.master_key
     intake = EventIntake(telemetry, utc_now)
     followers = Followers(telemetry, SqlLog)
     publisher = Publisher(
@@ -86,37 +105,26 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
         ingest=intake.ingest,
         take_report=intake.take_report,
     )
+    products = _products(parts, Changes(records, lambda _seq: publisher.wake()), intake.arrivals)
+
+    def end_streams() -> None:
+        followers.close()
+        intake.arrivals.end()
+
     try:
         await followers.start()
-        changes = Changes(records, lambda _seq: publisher.wake())
-        products = [
-            *_products(records, changes, master_key, set_ups, TelemetryLastSeen(telemetry, records, utc_now)),
-            EventsApi(telemetry, records, intake.arrivals).operations(),
-            EdgesApi(telemetry, records, utc_now).operations(),
-        ]
         app = create_app(products, credentials, routers=[feed_router(feed)])
-
-        def end_streams() -> None:
-            followers.close()
-            intake.arrivals.end()
-
         serving = serve(app, listener, told, before_drain=end_streams)
         await _while_alive(serving, publisher.run(), _rotate_keys(records, master_key, publisher))
     finally:
         intake.close()
-        telemetry.close()
-        records.close()
 
 
-def _products(
-    records: AsyncDatabase,
-    changes: Changes,
-    master_key: MasterKey,
-    set_ups: Sequence[AccountSetUp],
-    last_seen: LastSeenReader,
-) -> list[Operations]:
+def _products(parts: _Parts, changes: Changes, arrivals: Arrivals) -> list[Operations]:
+    records, telemetry, master_key = parts.records, parts.telemetry, parts.master_key
+    last_seen = TelemetryLastSeen(telemetry, records, utc_now)
     return [
-        IdentityApi(records, changes, set_ups).operations(),
+        IdentityApi(records, changes, parts.set_ups).operations(),
         OrganizationApi(records, changes, master_key).operations(),
         KeysApi(records, changes, master_key).operations(),
         ServiceTokensApi(records, changes, master_key, last_seen).operations(),
@@ -124,6 +132,8 @@ def _products(
         PoliciesApi(records, changes).operations(),
         GroupsApi(records, changes).operations(),
         TunnelsApi(records, changes).operations(),
+        EventsApi(telemetry, records, arrivals).operations(),
+        EdgesApi(telemetry, records, utc_now).operations(),
     ]
 
 

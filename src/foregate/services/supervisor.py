@@ -163,14 +163,14 @@ class _Supervisor:
 
 
 def _specs(settings: Settings, home: Home) -> list[ChildSpec]:
-    """The children in the order of the end."""
+    """The children in the order of the end. On the first start edge and worker wait for what the API makes: the
+    edge's key, and databases of the newest schema."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment = inherited | to_environment(settings)
 
     def spec(name: str, drain_seconds: float, *, outlives_us: bool = False) -> ChildSpec:
         log = home.logs / f"{name}.log"
-        # The API makes the edge's key on the first start, and the edge can do nothing without.
-        may_start = home.edge_key.exists if name == "edge" else lambda: True
+        may_start = home.facts.exists if name in ("edge", "worker") else lambda: True
         return ChildSpec(name, outlives_us, drain_seconds, log, environment, may_start)
 
     return [
