@@ -39,6 +39,7 @@ from foregate.engines.haproxy.process import Worker, Workers
 log = structlog.get_logger(__name__)
 
 _STATUS_SECONDS = 2.0
+_LOOK_SECONDS = 5.0
 _RENEW_SECONDS = 12 * 3_600.0
 # Within the 20 s that the supervisor gives us: open requests first, then the last events.
 _DRAIN_SECONDS = 10.0
@@ -128,7 +129,7 @@ class Agent:
             self._reporter.run(),
             _every(_STATUS_SECONDS, self._write_status),
             _every(_RENEW_SECONDS, self._engine.renew_certificates, at_once=False),
-            self._replace_outgrown(),
+            _every(_LOOK_SECONDS, self._look_after),
         ]
 
     async def _serve(self) -> None:
@@ -176,15 +177,12 @@ class Agent:
     async def _post_events(self, batch: Batch) -> int:
         return await control_plane.post_events(self._http, batch)
 
-    async def _replace_outgrown(self) -> None:
-        """A worker whose spool file can no longer be freed gets a successor with a new one."""
-
-        async def look() -> None:
-            current = self._fleet.current
-            if current is not None and self._shipper.status.outgrown == current.identity.name:
-                self._engine.want_worker("its spool file is outgrown")
-
-        await _every(10.0, look)
+    async def _look_after(self) -> None:
+        """What nobody asks for, but time: folds in quiet moments, a new worker where a spool file is outgrown."""
+        current = self._fleet.current
+        if current is not None and self._shipper.status.outgrown == current.identity.name:
+            self._engine.want_worker("its spool file is outgrown")
+        self._engine.wake()
 
     async def _compose_report(self) -> dict[str, Any]:
         applied_seq = self._engine.in_force(self._following.cursor())

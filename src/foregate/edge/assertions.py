@@ -2,7 +2,7 @@
 
 The protocol (one line of JSON each way over a unix socket) is written down in `engines/haproxy/edge.lua`. Only our own
 workers are answered, known by the process at the other end. What is decided was decided in HAProxy; here the token is
-looked at again only so that nothing is signed for one that has changed meanwhile. One event loop.
+looked at again only so that nothing is remembered of one that has changed meanwhile. One event loop.
 """
 
 from __future__ import annotations
@@ -143,12 +143,16 @@ class Assertions:
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return {}, None
-        stamp = self._maps.folds
-        entry = await self._token_entry(ask.client_id)
-        assertion = None if entry is None else await self._assert(ask)
-        if assertion is None or entry is None:
+        assertion = await self._assert(ask)
+        if assertion is None:
             return {}, None
         answer: dict[str, object] = {"assertion": assertion.text, "refresh_at": assertion.refresh_at}
+        # The request was judged before the token may have changed, so it is answered; but only what still holds may be
+        # remembered.
+        stamp = self._maps.folds
+        entry = await self._token_entry(ask.client_id)
+        if entry is None:
+            return answer, None
         key = HotKey(ask.hot, ask.tag, ask.client_id, ask.app_id, ask.policy_id)
         hot = hot_line(key, entry, assertion.text, assertion.refresh_at)
         return answer, None if hot is None else Candidate(ask.client_id, entry, stamp, hot)

@@ -26,10 +26,10 @@ from foregate.edge.hot_entries import HotEntries
 from foregate.edge.paths import EdgePaths
 from foregate.edge.secrets import EdgeSecrets
 from foregate.edge.state import State
-from foregate.edge.token_maps import TokenMaps
+from foregate.edge.token_maps import MOST_FOLDED_IN_PLACE, TokenMaps
 from foregate.engines.haproxy.control import ControlError, TokenMap
 from foregate.engines.haproxy.maps import MapLine
-from foregate.engines.haproxy.process import ConfigurationRefused, WorkerFailed
+from foregate.engines.haproxy.process import ConfigurationRefused, Worker, WorkerFailed
 
 log = structlog.get_logger(__name__)
 
@@ -242,7 +242,7 @@ class Engine:
     async def _launch(self, name: str, files: Mapping[str, str]) -> None:
         self._maps.begin_launch()
         await self._fleet.start(name, self._outfit(files))
-        await self._maps.end_launch()
+        await self._maps.end_launch(self._base.tokens if self._base else 0)
 
     def _outfit(self, files: Mapping[str, str]) -> Outfit:
         return Outfit(files, self._write_maps, self._known_secrets().peppers)
@@ -280,15 +280,21 @@ class Engine:
             await self._in_state(base_map.repair, base.damaged, self._mac_key(), self._compiler.token_entry)
             changed = dict(await self._in_state(lambda state: list(state.changed_tokens())))
             await self._maps.push({key: changed.get(key) for key in base.damaged}, must_recheck=True)
-        if self._fleet.current is None:
-            await self._maps.end_fold(base.tokens)
 
     async def _fold(self) -> None:
-        """Move the overlay into the base, on disk and in the worker that serves."""
+        """Move the overlay into the base, on disk and in the worker that serves, or in a new one."""
         await self._write_base()
         worker, base = self._fleet.current, self._base
         if worker is None or base is None:
             return
+        if base.tokens > MOST_FOLDED_IN_PLACE:
+            await self._build("the overlay is folded")
+        else:
+            await self._fold_in_place(worker, base)
+            await self._maps.end_fold(base.tokens)
+        self.wake()
+
+    async def _fold_in_place(self, worker: Worker, base: base_map.BaseMap) -> None:
         try:
             # In this order: a remembered assertion must not outlive what only the overlay says (`Control.replace`).
             await self._hot.clear()
@@ -297,7 +303,6 @@ class Engine:
         except ControlError as error:
             log.error("fold_failed", reason=str(error))
             await self._fleet.give_up(worker.control)
-        await self._maps.end_fold(base.tokens)
 
     async def _ensure_certificates(self, records: ConfigRecords) -> bool:
         hosts = list(self._compiler.hosts(records))

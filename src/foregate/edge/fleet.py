@@ -65,6 +65,10 @@ class Fleet:
         found = (worker for worker in everyone if worker.identity.pid == process and not worker.exited.done())
         return next((worker.control for worker in found), None)
 
+    def is_sound(self, control: Control) -> bool:
+        """Whether this is the session with the worker that serves, and it could always be told of changes."""
+        return self.current is not None and self.current.control is control and self.current is not self._untold
+
     def next_generation(self) -> int:
         """Higher than any before, those of earlier agents included: milliseconds since 1970, or one more."""
         self._generation = max(self._generation + 1, time.time_ns() // 1_000_000)

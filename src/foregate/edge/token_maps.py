@@ -8,6 +8,7 @@ token, never what it was when a push was asked for, so pushes may overlap with s
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,11 @@ log = structlog.get_logger(__name__)
 _LEAST_OVERLAY = 10_000
 _MOST_OVERLAY = 50_000
 _SHARE_OF_BASE = 20
+# A token in the overlay is judged by a somewhat longer way, so it should not stay there for ever.
+_QUIET_SECONDS = 10.0
+_LONG_QUIET_SECONDS = 60.0
+# Replacing a worker's base map leaves HAProxy with twice the memory for good; beyond this, a new worker is cheaper.
+MOST_FOLDED_IN_PLACE = 100_000
 
 
 class TokenMaps:
@@ -37,6 +43,7 @@ class TokenMaps:
         self._is_tracking = False
         self._lock = asyncio.Lock()
         self._base_tokens = 0
+        self._changed_at = time.monotonic()
         # How often the overlay was emptied into the base: until the next time, every change since is in the overlay.
         self.folds = 0
 
@@ -48,8 +55,13 @@ class TokenMaps:
 
     @property
     def wants_fold(self) -> bool:
-        """Whether the overlay has grown enough to be worth a fold."""
-        return len(self._overlay) > min(max(_LEAST_OVERLAY, self._base_tokens // _SHARE_OF_BASE), _MOST_OVERLAY)
+        """Whether the overlay has grown enough to be worth a fold, or a small one may be had in a quiet moment."""
+        size, base = len(self._overlay), self._base_tokens
+        if size > min(max(_LEAST_OVERLAY, base // _SHARE_OF_BASE), _MOST_OVERLAY):
+            return True
+        quiet = time.monotonic() - self._changed_at
+        is_worth_it = (quiet > _QUIET_SECONDS and size * 100 >= base) or quiet > _LONG_QUIET_SECONDS
+        return size > 0 and base <= MOST_FOLDED_IN_PLACE and is_worth_it
 
     @property
     def is_full(self) -> bool:
@@ -62,7 +74,9 @@ class TokenMaps:
 
     async def write_overlay(self, path: Path) -> None:
         """The overlay as a map file, for a worker that starts."""
-        text = "".join(f"{line.text}\n" for line in self._lines(self._overlay))
+        # In the middle of a fold, the base that it starts from holds the rest.
+        client_ids = self._overlay if self._since_fold is None else self._since_fold
+        text = "".join(f"{line.text}\n" for line in self._lines(client_ids))
         await asyncio.to_thread(path.write_text, text)
 
     async def push(self, tokens: dict[str, str | None], *, must_recheck: bool) -> None:
@@ -72,6 +86,7 @@ class TokenMaps:
         """
         if not self._is_tracking:
             return  # nothing was ever served: the first base map will hold it all
+        self._changed_at = time.monotonic()
         known = self._overlay.keys() & tokens.keys()
         self._overlay.update(tokens)
         for collected in (self._since_fold, self._since_launch):
@@ -79,20 +94,22 @@ class TokenMaps:
                 collected.update(tokens)
         async with self._lock:
             for control in self._fleet.controls():
-                is_current = self._fleet.current is not None and control is self._fleet.current.control
-                fresh = tokens.keys() - known if is_current and self._since_launch is None else set()
+                # Only of the worker that serves is it known for sure what its overlay lacks.
+                fresh = tokens.keys() - known if self._fleet.is_sound(control) and self._since_launch is None else set()
                 await self._tell(control, tokens, fresh, must_recheck)
 
     def begin_launch(self) -> None:
         """Call before a worker's overlay is written: what is pushed from here on may be missing in it."""
         self._since_launch = set()
 
-    async def end_launch(self) -> None:
-        """The worker serves: tell it what it missed."""
+    async def end_launch(self, base_tokens: int) -> None:
+        """The worker serves: tell it what it missed. Its base ends a fold that was in progress."""
         async with self._lock:
             missed, self._since_launch = self._since_launch or set(), None
             if missed and self._fleet.current is not None:
                 await self._tell(self._fleet.current.control, missed, set(), True)
+            if self._since_fold is not None:
+                self._forget_folded(base_tokens)
 
     def begin_fold(self) -> None:
         """Call before the state is told that a base map is begun: what is pushed from here on may be missing in it."""
@@ -106,11 +123,14 @@ class TokenMaps:
     async def end_fold(self, base_tokens: int) -> None:
         """The base map begun last is in force, here and in the current worker: the overlay keeps what came after."""
         async with self._lock:
-            kept, self._since_fold = self._since_fold or set(), None
-            self.folds += 1
-            self.load(((client_id, self._overlay[client_id]) for client_id in kept), base_tokens)
+            self._forget_folded(base_tokens)
             if self._fleet.current is not None:
                 await self._fleet.current.control.replace(TokenMap.OVERLAY, list(self._lines(self._overlay)))
+
+    def _forget_folded(self, base_tokens: int) -> None:
+        kept, self._since_fold = self._since_fold or set(), None
+        self.folds += 1
+        self.load([(client_id, self._overlay[client_id]) for client_id in kept], base_tokens)
         log.info("tokens_folded", base=base_tokens, overlay=len(kept))
 
     async def _tell(self, control: Control, client_ids: Iterable[str], fresh: set[str], must_recheck: bool) -> None:
