@@ -2,7 +2,8 @@
 
 So a crash between the two cannot happen, and every record counts once. Consumers at the same offset go through the log
 side by side; one that fails stops nobody else. A record that a consumer cannot take is set aside for it: counted,
-pointed at, and left in the log. `run` is for a worker process, the only one that runs these consumers.
+pointed at, and left in the log. `run` is for a worker process; should two of them run the same consumers, each record
+still counts once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
 
 from foregate.core.clock import Clock, to_micros
@@ -89,6 +90,10 @@ def _do(chores: Sequence[Chore], log: Any) -> bool:
     return has_more
 
 
+class Overtaken(Exception):
+    """Another worker runs the same consumer and has come further. What was made here is dropped."""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """How a round went: whether any job moved, whether more was there than a round takes, whether a job has to be
@@ -160,6 +165,10 @@ class Runner:
         name, progress = portion.job.consumer.name, self._of(portion.job)
         try:
             portion.store(reads, to_micros(self._clock()))
+        except Overtaken:
+            self._log.error("consumer_overtaken", consumer=name, offset=progress.offset)
+            del self._progress[name]
+            return False
         except Exception as error:
             self._log.exception("consumer_failed", consumer=name, offset=progress.offset, failures=progress.failures)
             # A database that is full or busy says nothing about the records.
@@ -196,20 +205,23 @@ class Runner:
         found = self._progress.get(job.consumer.name)
         if found is None:
             with job.database.read() as connection:
-                who = {"consumer": job.consumer.name, "topic": job.consumer.topic}
-                offset = connection.execute(_OFFSET, who).scalar()
-            found = self._progress[job.consumer.name] = _Progress(int(offset or 0))
+                found = self._progress[job.consumer.name] = _Progress(_offset(connection, job))
         return found
 
 
+def _offset(connection: Connection, job: Job) -> int:
+    who = {"consumer": job.consumer.name, "topic": job.consumer.topic}
+    return int(connection.execute(_OFFSET, who).scalar() or 0)
+
+
 class _Reads:
-    """A round's records from `offset` on, read piece by piece. Afterwards `offset` is the last one's; `skipped` counts
+    """A round's records after `began_at`, read piece by piece. Afterwards `offset` is the last one's; `skipped` counts
     records that had been trimmed before they were read; `is_cut` says that more may be there."""
 
     def __init__(self, job: Job, offset: int, *, is_careful: bool) -> None:
         self._job = job
         self._limit, self._most = (1, 1) if is_careful else (READ_RECORDS, ROUND_READS)
-        self.offset = offset
+        self.began_at = self.offset = offset
         self.records = 0
         self.skipped = 0
         self.is_cut = True
@@ -260,6 +272,8 @@ class _Portion:
         who = {"consumer": consumer.name, "topic": consumer.topic, "at": at}
         finished = consumer.finish(self.gathered)
         with self.job.database.write() as connection:
+            if _offset(connection, self.job) != reads.began_at:
+                raise Overtaken
             consumer.store(connection, finished)
             for offset, reason in self.set_aside:
                 connection.execute(_SET_ASIDE, {**who, "offset": offset, "reason": reason})

@@ -203,6 +203,17 @@ def test_records_trimmed_before_they_were_read_are_counted(database: Database) -
     assert (kept(database), offsets(database)) == (["c"], {"keeper": (3, 2, 0)})
 
 
+def test_record_counts_once_even_if_two_workers_run_the_same_consumer(database: Database) -> None:
+    first, second = runner_of(database, Keeper()), runner_of(database, Keeper())
+    for number in range(6):
+        fill(database, b"%d" % number)
+        for runner in (first, second) if number % 2 else (second, first):
+            runner.round()
+    finish(first)
+    assert kept(database) == [str(number) for number in range(6)]
+    assert offsets(database) == {"keeper": (6, 0, 0)}
+
+
 def test_offset_in_the_database_cannot_go_back(database: Database) -> None:
     fill(database, b"a")
     finish(runner_of(database, Keeper()))
