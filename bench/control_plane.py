@@ -41,7 +41,7 @@ def creations(product: Foregate, folder: Path, *, rounds: int, seconds: float) -
     api, disk = [], []
     for _ in range(rounds):
         disk.append(_commits_a_second(product.home, seconds))
-        command = [find_wrk(), "-t1", "-c32", f"-d{seconds}s", "-s", str(script), url]
+        command = [find_wrk(), "-t1", "-c32", f"-d{seconds:.0f}s", "-s", str(script), url]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
         made, took, failed = done.stdout.strip().splitlines()[-1].split()
         if int(failed):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.engines import running_bare, running_origin
 from bench.home import Credential
 from bench.load import Caller, Load, find_wrk, run, write_script
-from bench.measure import cpu_seconds, median
+from bench.measure import cpu_seconds, median, memory_bytes
 from bench.report import Row
 from harness.product import Foregate
 from harness.things import unique
@@ -74,18 +76,14 @@ def guarded_requests(
 
 
 def worker_pid(product: Foregate) -> int:
-    """The youngest HAProxy of the home: the one that takes new connections."""
-    return max(process.pid for process in product.processes("haproxy"))
+    """The HAProxy of the home that takes new connections."""
+    return int(json.loads((product.home / "edge" / "status.json").read_text())["worker_pid"])
 
 
 def idle(product: Foregate, *, seconds: float) -> list[Row]:
     """Memory and CPU of everything with nothing to do."""
-    import time
-
-    from bench.measure import memory_bytes
-
-    names = ("up", "api", "worker", "edge", "echo", "haproxy")
-    pids = [process.pid for name in names for process in product.processes(name)]
+    names = ("up", "api", "worker", "edge", "echo")
+    pids = [process.pid for name in names for process in product.processes(name)] + [worker_pid(product)]
     before = {pid: cpu_seconds(pid) for pid in pids}
     time.sleep(seconds)
     used = sum(cpu_seconds(pid) - before[pid] for pid in pids)
@@ -112,8 +110,6 @@ def _refuse_failures(load: Load) -> None:
 
 def _warm(product: Foregate, script: Path, tokens: int) -> None:
     """Run until every token has its assertion: a round's rate no longer grows and none fails."""
-    import time
-
     deadline, last = time.monotonic() + 60 + tokens / 200, 0.0
     while time.monotonic() < deadline:
         command = [find_wrk(), "-t1", f"-c{_CONNECTIONS}", "-d5s", "-s", str(script)]

@@ -65,7 +65,9 @@ def add_tokens(home: Path, account_id: str, count: int, *, keep: int = 100_000) 
         )
         records.executemany("INSERT INTO secret_versions VALUES (?,1,?,?,?)", versions)
         records.executemany("INSERT INTO outbox VALUES (?,?,?,?)", outbox)
-        telemetry.executemany('INSERT INTO log_records ("offset", topic, key, value, at) VALUES (?,?,?,?,?)', log)
+        telemetry.executemany(
+            'INSERT INTO log_records ("offset", topic, key, value, is_tombstone, at) VALUES (?,?,?,?,0,?)', log
+        )
         records.commit()
         telemetry.commit()
     records.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,13 +25,14 @@ def product_with(folder: Path, tokens: int) -> Iterator[tuple[Foregate, list[hom
     product.start()
     product.stop()
     known = home.add_tokens(product.home, product.account_id, tokens) if tokens else []
-    product.start()
     try:
+        product.start()
         if known:
             _wait_for(product, tokens)
         yield product, known
     finally:
-        product.stop()
+        if product.supervisor is not None:
+            product.stop()
 
 
 def idle(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
@@ -58,8 +60,8 @@ def guarded(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
 
 def million(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
     """An edge with 1,000,000 tokens: memory, and how soon it serves again from its own disk."""
-    with product_with(folder, 1_000_000) as (product, known):
-        pids = [process.pid for name in ("edge", "haproxy") for process in product.processes(name)]
+    with product_with(folder, 1_000_000) as (product, _):
+        pids = [*(process.pid for process in product.processes("edge")), edge.worker_pid(product)]
         memory = sum(memory_bytes(pid) for pid in pids) / 1e6
         product.stop()
         begun = time.perf_counter()
@@ -77,19 +79,9 @@ def _wait_for(product: Foregate, tokens: int) -> None:
     """Until the edge says it holds that many tokens."""
 
     def holds() -> bool:
-        state = product.run("status", "--json")
-        return b"ready" in state.stdout and _tokens(product) >= tokens
+        return int(json.loads((product.home / "edge" / "status.json").read_text())["tokens"]) >= tokens
 
-    until(holds, 300, f"the edge holds {tokens} tokens", every=0.5)
-
-
-def _tokens(product: Foregate) -> int:
-    import json
-
-    try:
-        return int(json.loads((product.home / "edge" / "status.json").read_text())["tokens"])
-    except (OSError, ValueError, KeyError):
-        return 0
+    until(holds, 600, f"the edge holds {tokens} tokens", every=0.5)
 
 
 ALL: dict[str, Callable[..., list[Row]]] = {"idle": idle, "control": control, "guarded": guarded, "million": million}
