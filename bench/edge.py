@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.engines import running_bare, running_origin
 from bench.home import Credential
 from bench.load import Caller, Load, find_wrk, run, write_script
-from bench.measure import cpu_seconds, median, memory_bytes
+from bench.measure import cpu_seconds, median, memory_bytes, percentile
 from bench.report import Row
+from harness.api import Api
 from harness.product import Foregate
 from harness.things import unique
+from harness.waiting import until
 
 # Enough connections that neither side waits for the other; few enough that each repeats often.
 _CONNECTIONS = 32
@@ -93,6 +98,50 @@ def idle(product: Foregate, *, seconds: float) -> list[Row]:
         Row("everything idle, memory", memory, 350, "MB", True, f"{note}, PSS"),
         Row("everything idle, CPU", used / seconds * 100, 2, "% of a core", True, f"{note}, over {seconds:.0f} s"),
     ]
+
+
+@contextmanager
+def full_load(product: Foregate, folder: Path, host: str) -> Iterator[None]:
+    """As many requests of the demo's token to `host` as the machine can make, for as long as the block lasts."""
+    lines = (product.home / "demo" / "token").read_text().splitlines()
+    client_id, secret = (line.partition(": ")[2] for line in lines[:2])
+    script = write_script(folder, "load", [Caller(host, client_id, secret)])
+    command = [find_wrk(), "-t1", f"-c{_CONNECTIONS}", "-d600s", "-s", str(script)]
+    wrk = subprocess.Popen(
+        [*command, f"http://127.0.0.1:{product.http_port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        wrk.terminate()
+        wrk.wait(10)
+
+
+def last_seen_lag(product: Foregate, host: str, *, uses: int) -> Row:
+    """From a request's answer to the moment that the API shows its second as last seen. Under full load."""
+    api, lags = product.api(), []
+    for number in range(uses):
+        made = api.result("POST", "/access/service_tokens", {"name": f"seen-{number}"})
+        headers = [
+            ("Host", host),
+            ("CF-Access-Client-Id", made["client_id"]),
+            ("CF-Access-Client-Secret", made["client_secret"]),
+        ]
+        until(partial(_is_let_in, product, headers), 10, "the token is let in", every=0.005)
+        begun = time.perf_counter()
+        until(partial(_is_seen, api, made["id"]), 30, "the token is seen", every=0.01)
+        lags.append(time.perf_counter() - begun)
+    note = f"{uses} tokens used once each, full load, median {median(lags):.2f} s"
+    return Row("last seen behind the request, p99, full load", percentile(lags, 0.99), 2, "s", True, note, lags)
+
+
+def _is_let_in(product: Foregate, headers: list[tuple[str, str]]) -> bool:
+    with product.connect() as connection:
+        return connection.request("GET", "/", headers).status == 200
+
+
+def _is_seen(api: Api, token_id: str) -> bool:
+    return bool(api.result("GET", f"/access/service_tokens/{token_id}")["last_seen_at"])
 
 
 def _round(pid: int, port: int, script: Path, seconds: float) -> Round:

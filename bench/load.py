@@ -82,7 +82,15 @@ def write_script(folder: Path, name: str, callers: list[Caller], *, path: str = 
 
 def run(script: Path, port: int, *, seconds: float, connections: int = 32) -> Load:
     """Run wrk with one thread for `seconds` against 127.0.0.1:`port`."""
-    command = [find_wrk(), "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(script), f"http://127.0.0.1:{port}"]
+    command = [
+        find_wrk(),
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds:.0f}s",
+        "-s",
+        str(script),
+        f"http://127.0.0.1:{port}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
     found = re.search(r"^\{.*\}$", done.stdout, re.MULTILINE)
     if found is None:

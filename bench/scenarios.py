@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import control_plane, edge, home
+from bench.engines import running_origin
 from bench.measure import memory_bytes
 from bench.report import Row
 from harness.ports import free_ports
@@ -46,10 +47,14 @@ def control(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
     """The control API, and the way of a change on an idle machine."""
     with product_with(folder, 100_000) as (product, _):
         listed = control_plane.listing(product, calls=300, tokens=100_000)
-        edge.guard(product, 1, [_HOST])
-        changes = control_plane.propagation(product, "echo.localhost", changes=200, note="idle", target=100)
+        with running_origin(folder) as origin:
+            edge.guard(product, origin.port, [_HOST])
+            changes = control_plane.propagation(product, _HOST, changes=200, note="idle", target=100)
+            with edge.full_load(product, folder, _HOST):
+                loaded = control_plane.propagation(product, _HOST, changes=100, note="full load", target=250)
+                behind = edge.last_seen_lag(product, _HOST, uses=40)
         made = control_plane.creations(product, folder, rounds=rounds, seconds=seconds)
-        return [made, listed, *changes]
+        return [made, listed, *changes, *loaded, behind]
 
 
 def guarded(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
