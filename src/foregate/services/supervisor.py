@@ -147,8 +147,8 @@ class _Supervisor:
             else:
                 ended &= ending.result()
             self._publish()
-        if not ended:
-            end_workers(self._settings, self._home)
+        # An agent that was killed, or told to end before it could hear it, leaves its HAProxy.
+        end_workers(self._settings, self._home)
         return ended
 
     def _catch_signals(self) -> None:
