@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from foregate.core.masterkey import MasterKey, load
@@ -25,6 +25,8 @@ _DIGEST_FILES = re.compile(r"records\.db(-wal)?|telemetry\.db(-wal)?|edge/state\
 # The local CA and the certificates the edge makes from it for its own TLS.
 _TLS_KEY_FILES = re.compile(r"edge/(ca|certs)/.*")
 _SECRET_FORM = re.compile(rb"(?:cfast|cfat|fgek)_[0-9A-Za-z]{40}[0-9a-f]{8}")
+_HEX_RUN = re.compile(rb"[0-9A-Fa-f]{64,}")
+_BASE64_RUN = re.compile(rb"[0-9A-Za-z+/]{43,}")
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _PAGES = (
     "/access/service_tokens?per_page=1000",
@@ -48,12 +50,12 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Needle:
-    """A text that must not be found, and what kind of thing it is."""
+class Sought:
+    """What must not be found, with a label for each: secrets and digests are many, keys few."""
 
-    kind: str
-    label: str
-    text: bytes
+    secrets: dict[bytes, str]
+    digests: dict[bytes, str]
+    keys: dict[bytes, str]
 
 
 def assert_nothing_leaked(foregate: Foregate) -> None:
@@ -64,30 +66,57 @@ def assert_nothing_leaked(foregate: Foregate) -> None:
 
 def leaks_of(foregate: Foregate) -> list[str]:
     """One line for each find."""
-    needles = list(_needles(foregate))
-    assert any(needle.kind == "secret" for needle in needles), "nothing was issued, so nothing could leak"
-    return [line for place in _places(foregate) for line in _search(place, needles)]
+    sought = _sought(foregate)
+    assert len(sought.secrets) > 2, "nothing was issued, so nothing could leak"
+    return sorted({f"{place.name} holds {label}" for place in _places(foregate) for label in _search(place, sought)})
 
 
-def _search(place: Place, needles: Iterable[Needle]) -> Iterator[str]:
-    for needle in needles:
-        if needle.kind not in place.may_hold and needle.text in place.content:
-            yield f"{place.name} holds {needle.label}"
-    if "secret" not in place.may_hold and _SECRET_FORM.search(place.content):
-        yield f"{place.name} holds something of a secret's form"
+def _search(place: Place, sought: Sought) -> Iterator[str]:
+    if "secret" not in place.may_hold:
+        for found in _SECRET_FORM.findall(place.content):
+            yield sought.secrets.get(found, "something of a secret's form")
+        # Secrets that do not have Foregate's form, such as those a client chose.
+        yield from (label for text, label in sought.secrets.items() if b"_" not in text and text in place.content)
+    if "digest" not in place.may_hold:
+        yield from _search_digests(place.content, sought.digests)
+    if "key" not in place.may_hold:
+        for key, label in sought.keys.items():
+            yield from (f"{label} ({form})" for form, text in _forms(key) if text in place.content)
     if "tls key" not in place.may_hold and _PRIVATE_KEY.search(place.content):
-        yield f"{place.name} holds a private key"
+        yield "a private key"
 
 
-def _needles(foregate: Foregate) -> Iterator[Needle]:
+def _search_digests(content: bytes, digests: dict[bytes, str]) -> Iterator[str]:
+    """Digests as hex and base64 are looked up run by run, as there are thousands; raw ones only where the content is
+    no text, for 32 random bytes are none."""
+    for run in _HEX_RUN.findall(content):
+        for start in range(len(run) - 63):
+            if (label := digests.get(bytes.fromhex(run[start : start + 64].decode()))) is not None:
+                yield f"{label} (hex)"
+    for run in _BASE64_RUN.findall(content.replace(b"-", b"+").replace(b"_", b"/")):
+        for start in range(len(run) - 42):
+            if (label := digests.get(base64.b64decode(run[start : start + 43] + b"="))) is not None:
+                yield f"{label} (base64)"
+    if not _is_text(content):
+        yield from (f"{label} (raw)" for digest, label in digests.items() if digest in content)
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _sought(foregate: Foregate) -> Sought:
     master = load(foregate.home / "master.key")
-    issued = [*foregate.issued, *_own_secrets(foregate)]
-    for number, text in enumerate(dict.fromkeys(issued)):
-        yield Needle("secret", f"secret {number}", text.encode())
-        for label, digest in _digests(master, text):
-            yield from _forms("digest", f"the {label} of secret {number}", digest)
-    for label, key in _keys(master):
-        yield from _forms("key", label, key)
+    issued = dict.fromkeys([*foregate.issued, *_own_secrets(foregate)])
+    secrets = {text.encode(): f"secret {number}" for number, text in enumerate(issued)}
+    digests = {
+        digest: f"the {kind} of {label}" for text, label in secrets.items() for kind, digest in _digests(master, text)
+    }
+    return Sought(secrets, digests, {key: label for label, key in _keys(master)})
 
 
 def _own_secrets(foregate: Foregate) -> Iterator[str]:
@@ -98,10 +127,11 @@ def _own_secrets(foregate: Foregate) -> Iterator[str]:
     yield from re.findall(r"cfast_\w{48}", demo)
 
 
-def _digests(master: MasterKey, text: str) -> Iterator[tuple[str, bytes]]:
+def _digests(master: MasterKey, text: bytes) -> Iterator[tuple[str, bytes]]:
+    secret = Secret(text.decode())
     for version, pepper in master.peppers().items():
-        yield "digest", digest_secret(Secret(text), pepper, version).value
-    yield "API token digest", digest_secret(Secret(text), master.api_token_key(), 1).value
+        yield "digest", digest_secret(secret, pepper, version).value
+    yield "API token digest", digest_secret(secret, master.api_token_key(), 1).value
 
 
 def _keys(master: MasterKey) -> Iterator[tuple[str, bytes]]:
@@ -114,15 +144,12 @@ def _keys(master: MasterKey) -> Iterator[tuple[str, bytes]]:
     yield "API token key", master.api_token_key()
 
 
-def _forms(kind: str, label: str, value: bytes) -> Iterator[Needle]:
-    for form, text in (
-        ("raw", value),
-        ("hex", value.hex().encode()),
-        ("HEX", value.hex().upper().encode()),
-        ("base64", base64.b64encode(value).rstrip(b"=")),
-        ("base64url", base64.urlsafe_b64encode(value).rstrip(b"=")),
-    ):
-        yield Needle(kind, f"{label} ({form})", text)
+def _forms(key: bytes) -> Iterator[tuple[str, bytes]]:
+    yield "raw", key
+    yield "hex", key.hex().encode()
+    yield "HEX", key.hex().upper().encode()
+    yield "base64", base64.b64encode(key).rstrip(b"=")
+    yield "base64url", base64.urlsafe_b64encode(key).rstrip(b"=")
 
 
 def _places(foregate: Foregate) -> Iterator[Place]:

@@ -101,8 +101,8 @@ class Foregate:
         self.supervisor.send_signal(signal.SIGINT)
         code = self.supervisor.wait(STOP_SECONDS)
         self.supervisor = None
-        left = [f"{process.name} ({process.pid})" for process in processes_of(self.home)]
-        assert not left, f"still there after the end: {left}"
+        left = [f"{found.pid} {found.command.decode('utf-8', 'replace')}" for found in processes_of(self.home)]
+        assert not left, f"still there after the end: {left}; the agent said:\n{self._said_by('edge')}"
         return code
 
     def run(
@@ -113,6 +113,9 @@ class Foregate:
         return subprocess.run(
             command, env=self.environment, input=input, capture_output=True, cwd="/", timeout=seconds, check=False
         )
+
+    def _said_by(self, name: str) -> str:
+        return (self.home / "logs" / f"{name}.log").read_text()[-3000:]
 
     def processes(self, name: str) -> list[Process]:
         """The home's living processes of that name (`up`, `api`, `worker`, `edge`, `echo`, `haproxy`)."""
