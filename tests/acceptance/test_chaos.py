@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,9 +19,9 @@ import pytest
 from harness.load import Caller, Load, Outcome, running_load
 from harness.log import counted_gaps, logged_events, lost_bytes
 from harness.origin import Origin, running_origin
-from harness.processes import kill
+from harness.processes import Process, kill
 from harness.product import Foregate, running_foregate
-from harness.things import App, Token, allow, create_app, create_token, until_status
+from harness.things import App, Token, allow, create_app, create_token, unique, until_status
 from harness.waiting import until
 
 SECONDS = float(os.environ.get("TEST_CHAOS_SECONDS", "25"))
@@ -100,6 +101,36 @@ def test_kill_of_any_process_under_load_loses_nothing(ground: Field, chaos_origi
 def spared(ground: Field) -> list[str]:
     """Who may be killed next: the supervisor gives up, as it should, on a child that dies ten times within a minute."""
     return [name for name in VICTIMS if ground.kills[name] < MOST_KILLS]
+
+
+@pytest.mark.parametrize("is_slow", [False, True], ids=["quick worker", "worker that takes its time"])
+def test_agent_killed_while_a_worker_starts_leaves_none_that_knows_less(ground: Field, is_slow: bool) -> None:
+    """A worker that nobody tells of changes would let revoked tokens in."""
+    foregate, api = ground.foregate, ground.foregate.api()
+    token = create_token(api)
+    until_status(foregate, ground.app.host, token, 200)
+    (agent,) = foregate.processes("edge")
+    known = {process.pid for process in foregate.processes("haproxy")}
+    host = f"{unique('another')}.localhost"
+    body = {"type": "self_hosted", "name": host, "domain": host, "policies": [allow()]}
+    api.result("POST", "/access/apps", body)
+    started = until(lambda: [p for p in serving(foregate) if p.pid not in known], 10, "a worker starts", every=0)
+    if is_slow:
+        kill(started[0], signal.SIGSTOP)
+    kill(agent)
+    until(lambda: [p for p in foregate.processes("edge") if p.pid != agent.pid], 10, "another agent is there")
+    until_status(foregate, host, None, 403)
+    kill(started[0], signal.SIGCONT)
+    api.result("DELETE", f"{TOKENS}/{token.id}")
+    until_status(foregate, ground.app.host, token, 401)
+    # Each request on a connection of its own, so that every listener is met.
+    assert {foregate.get(ground.app.host, headers=token.headers).status for _ in range(100)} == {401}
+    until(lambda: len(serving(foregate)) == 1, 10, "one worker is left")
+
+
+def serving(foregate: Foregate) -> list[Process]:
+    """HAProxy processes that serve, or will; those that only check a configuration are left out."""
+    return [process for process in foregate.processes("haproxy") if b"\0-c\0" not in process.command]
 
 
 def strike(ground: Field, load: Load, victim: str, chance: random.Random) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ class Api:
 
     def _connection(self, *, is_fresh: bool) -> http.client.HTTPConnection:
         found = getattr(self._local, "connection", None)
-        if found is None or is_fresh:
+        if found is None or is_fresh or _is_closed(found):
             found = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)
             self._local.connection = found
         return found
@@ -91,6 +92,14 @@ class Api:
             return
         if isinstance(result, dict):
             self.issued += [str(result[name]) for name in _ISSUED_MEMBERS if isinstance(result.get(name), str)]
+
+
+def _is_closed(connection: http.client.HTTPConnection) -> bool:
+    """Whether the server has closed a kept connection meanwhile: only then is an idle one readable."""
+    if connection.sock is None:
+        return False
+    readable, _, _ = select.select([connection.sock], [], [], 0)
+    return bool(readable)
 
 
 def errors_of(answer: Answer) -> list[int]:
