@@ -72,6 +72,7 @@ _ODD_PATHS = ("//admin", "/public/../admin", "/./admin", "/%61dmin", "/admin/.."
 _ODD_HOSTS = ("{host}", "{host}:8480", "{host}.", "{host}.:80", "{host}:", "", "{host}..", "{host}:x", ".{host}",
               "a{host}", "{host}:123456", "[::1]", "*.app.test", "{host}%", "a." * 127 + "aa", "a" * 64 + ".test",
               "{host},{host}")  # fmt: skip
+GOOD_LOOKING_JSON = json.dumps({"cf-access-client-id": client_id(1), "cf-access-client-secret": secret_of(1)})
 _QUERIES = ("", "", "", "?", "?a=1", "?x=%61%2f../..//b&%zz", "?a?b", "?next=/admin", "?%00\\")
 _METHODS = ("GET",) * 6 + ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD")
 
@@ -110,7 +111,7 @@ def draw_request(random: Random, known: Knowledge) -> Request:
             ("http://{}", "http://{}", "HTTP://{}", "https://{}", "ftp://{}", "http://u:p@{}", "http://")
         )
         target = form.format(host_lines[0][1] if host_lines else host) + target
-    headers = [*_credentials(random), *_other_headers(random)]
+    headers = [*_credentials(random, _token_header(random, known)), *_other_headers(random)]
     random.shuffle(headers)
     address = ip_address(random.choice(ADDRESSES))
     return Request(target, (*host_lines, *headers), address, random.choice(_METHODS))
@@ -124,6 +125,41 @@ def draw_requests(random: Random, known: Knowledge, count: int) -> list[Request]
         fresh = draw_request(random, known)
         asked.append(_mixed(random, asked[-1], fresh) if asked and random.random() < 0.5 else fresh)
     return asked
+
+
+def draw_burst(random: Random, request: Request) -> list[Request]:
+    """A client that repeats a request on its connection, to other paths too, and then something not quite the same."""
+    repeated = [request] * random.randint(3, 5)
+    again = [replace(request, target=random.choice((request.target, "/", "/x/y?z", "/admin"))) for _ in range(3)]
+    last = replace(request, headers=tuple(_twisted(random, request.headers)), method=random.choice(("GET", "HEAD")))
+    return [*repeated, *again, last, request, last]
+
+
+def _twisted(random: Random, headers: tuple[Header, ...]) -> list[Header]:
+    """The headers with one of them changed, doubled, gone, or exchanged for another use of the same name."""
+    # What a trusted proxy says of the client stays as it is.
+    fixed = [line for line in headers if line[0].lower().startswith("x-forwarded-")]
+    lines = [line for line in headers if line not in fixed]
+    at = random.randrange(len(lines)) if lines else 0
+    match random.randrange(6):
+        case 0:
+            lines = [_mutated(random, line) if _is_credential(line) else line for line in lines]
+        case 1 if lines:
+            lines.insert(at, lines[at])
+        case 2 if lines:
+            del lines[at]
+        case 3 if lines:
+            name, value = lines[at]
+            lines[at] = (name, random.choice(("", f"{value},", value.upper(), "true", GOOD_LOOKING_JSON)))
+        case 4:
+            lines = [(name, GOOD_LOOKING_JSON if name.lower() in TOKEN_HEADERS else value) for name, value in lines]
+        case _:
+            lines.append(random.choice((("Cf-Access-Metadata-Request", "true"), ("Cookie", "CF_Authorization=forged"))))
+    return [*lines, *fixed]
+
+
+def _is_credential(line: Header) -> bool:
+    return line[0].lower().startswith("cf-access-client")
 
 
 def change_token(random: Random, number: int, now: datetime) -> TokenValue:
@@ -147,7 +183,7 @@ def _mixed(random: Random, last: Request, fresh: Request) -> Request:
         case 3:
             rest = [line for line in fresh.headers if not is_host(line)]
         case _:
-            rest = [_mutated(random, line) if line[0].lower().startswith("cf-access-client") else line for line in rest]
+            rest = [_mutated(random, line) if _is_credential(line) else line for line in rest]
     return replace(last, headers=(*hosts, *rest))
 
 
@@ -272,7 +308,12 @@ def _host_lines(random: Random, host: str) -> tuple[Header, ...]:
     return random.choice(((), (("Host", host), ("host", host.upper())), (("Host", host), ("Host", "app.test"))))
 
 
-def _credentials(random: Random) -> list[Header]:
+def _token_header(random: Random, known: Knowledge) -> str:
+    used = [app.token_header for app in known.apps.values() if app.token_header]
+    return random.choice(used or TOKEN_HEADERS)
+
+
+def _credentials(random: Random, own_header: str) -> list[Header]:
     number = random.choice((*range(1, TOKENS + 1), UNKNOWN_TOKEN))
     one, other = client_id(number), secret_of(number, random.choice((1, 1, 1, 1, 1, 1, 2, 2, 3)))
     kind = random.random()
@@ -281,13 +322,13 @@ def _credentials(random: Random) -> list[Header]:
     if kind < 0.7:
         return [("CF-Access-Client-Id", one), ("CF-Access-Client-Secret", other)]
     if kind < 0.82:
-        return [(random.choice(TOKEN_HEADERS), _json(random, one, other))]
-    return _odd_pair(random, one, other)
+        return [(own_header, _json(random, one, other))]
+    return _odd_pair(random, one, other, own_header)
 
 
-def _odd_pair(random: Random, one: str, other: str) -> list[Header]:
+def _odd_pair(random: Random, one: str, other: str, own_header: str) -> list[Header]:
     first, second = ("CF-Access-Client-Id", one), ("CF-Access-Client-Secret", other)
-    own = (random.choice(TOKEN_HEADERS), _json(random, one, other))
+    own = (own_header, _json(random, one, other))
     return random.choice(
         (
             [first],
@@ -304,7 +345,8 @@ def _odd_pair(random: Random, one: str, other: str) -> list[Header]:
             [first, own],
             [own, own],
             [own, (own[0], "Bearer x")],
-            [first, second, (random.choice(TOKEN_HEADERS), "Bearer x")],
+            [first, second, (own_header, "Bearer x")],
+            [first, second, own],
             [first, second, ("Authorization", "Basic x"), ("Authorization", "Basic y")],
             [("Authorization", "Bearer x")],
             [("Authorization", "")],
@@ -386,6 +428,9 @@ def _other_headers(random: Random) -> list[Header]:
                 ("X-Forwarded-Proto", "forged"),
                 ("X-Request", "kept"),
                 ("Cf-Access-Metadata-Request", "true"),
+                ("Cf-Access-Metadata-Request", "false"),
+                ("Authorization", "Bearer x"),
+                ("X-Machine", "y"),
             ],
             random.randint(1, 4),
         )

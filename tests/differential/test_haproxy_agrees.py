@@ -29,14 +29,15 @@ from foregate.access.model import Knowledge, Request
 from foregate.access.rules import decide
 from foregate.core.clock import utc_now
 from foregate.core.decision import Reason
-from worlds import ADDRESSES, FAR_ADDRESSES, PROXY, TOKENS, World, change_token, draw_requests, draw_world
+from worlds import ADDRESSES, FAR_ADDRESSES, PROXY, TOKENS, World, change_token, draw_burst, draw_requests, draw_world
 
 FIRST_SEED = int(os.environ.get("FOREGATE_SEED", "20261101"))
 CASES = int(os.environ.get("FOREGATE_CASES", "9600"))
 CASES_PER_WORLD = 480
 LANES = 6
 PHASES = 4
-# What was asked before is asked again, as the worker may have remembered it since.
+# Of what is let through this share is asked again at once, and of all else this share later on.
+BURSTS = 0.5
 REPEATED = 0.4
 
 
@@ -104,13 +105,18 @@ def _lane(random: Random, known: Knowledge, port: int, number: int) -> Lane:
     each = CASES_PER_WORLD // LANES // PHASES
     asked: list[Request] = []
     for request in draw_requests(random, known, each * PHASES):
-        if len(asked) >= each and random.random() < REPEATED:
-            asked.append(random.choice(asked))
-            continue
         placed = _as_proxied(random, request) if is_proxied else replace(request, address=ip_address(address))
-        asked.append(_as_stream(placed) if is_stream else placed)
+        asked += _with_repeats(random, known, placed, asked if len(asked) >= each else [])
+    asked = [_as_stream(request) for request in asked[: each * PHASES]] if is_stream else asked[: each * PHASES]
     phases = tuple(asked[start : start + each] for start in range(0, len(asked), each))
     return Lane(client, phases, random.randint(1, 8))
+
+
+def _with_repeats(random: Random, known: Knowledge, request: Request, before: Sequence[Request]) -> list[Request]:
+    """What the edge may remember is asked again: at once by a client that is let through, or some time later."""
+    if decide(request, known, utc_now()).is_allowed and random.random() < BURSTS:
+        return draw_burst(random, request)
+    return [random.choice(before) if before and random.random() < REPEATED else request]
 
 
 def _as_proxied(random: Random, request: Request) -> Request:
