@@ -161,6 +161,8 @@ class Control:
         """One command, or several with `;`: the answer of the last one."""
         prompts = command.partition("<<")[0].count(";") + 1
         async with self._lock:
+            if self._writer.is_closing():
+                raise ControlError("the session with the worker is closed")
             try:
                 async with asyncio.timeout(_TIMEOUT_SECONDS):
                     self._writer.write(command.encode("ascii") + b"\n")

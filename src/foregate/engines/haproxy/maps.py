@@ -6,9 +6,10 @@ assertion ready. Entries never hold a secret, but digests and assertions: files 
 
 Token entry: `account|state|expires|tag|tag2|expires2`, the last two only while an older secret lives. `state` is E or
 D, `expires` Unix seconds or NEVER, a tag is `base64 digest:pepper version`.
-Hot entry: key `base64(sha256(secret|client id|app key|salt))`, so that one look-up stands for every comparison; value
-`until|assertion|policy id|event words`; `until` is the moment from which it must not be used any more: the assertion's
-refresh, the token's end and the secret's end, whichever comes first. The salt is derived from the current pepper.
+Hot entry: key `base64(sha256(secret|client id|route|salt))`, so that one look-up stands for every comparison; value
+`until`, event words and assertion, at the places that `HOT` says. `until` is the moment from which it must not be used
+any more: the assertion's refresh, the token's end and the secret's end, whichever comes first. The salt is derived from
+the current pepper; the route changes with all that the application's policies say.
 """
 
 from __future__ import annotations
@@ -96,11 +97,24 @@ class HotKey:
     policy_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class HotLayout:
+    """Where the parts of a hot entry begin, and how long they are: looking for separators would cost more than all else
+    that is done with an entry."""
+
+    words_at: int
+    words_length: int
+    policy_at: int
+    policy_length: int
+    assertion_at: int
+
+
 def hot_line(hot: HotKey, entry: str, assertion: str, refresh_at: int) -> MapLine | None:
     """The hot entry for an assertion; `entry` is the token's entry as it is now.
 
-    `refresh_at`: Unix seconds from which the assertion is to be made anew. None where the entry no longer has the
-    secret that was used, or the token is disabled: it changed after the request was judged.
+    `refresh_at`: Unix seconds from which the assertion is to be made anew. None where there is nothing to remember: the
+    entry no longer has the secret that was used, or the token is disabled (it changed after the request was judged),
+    or an id is not as long as ids are (`HOT`).
     """
     token = parse_token_entry(entry)
     ends = next((secret.expires_at for secret in token.secrets if secret.tag == hot.tag), None)
@@ -108,12 +122,25 @@ def hot_line(hot: HotKey, entry: str, assertion: str, refresh_at: int) -> MapLin
         return None
     until = min(refresh_at, token.expires_at, ends)
     words = event_words(token.account_id, hot.app_id, hot.client_id, hot.policy_id, "service_auth")
-    return MapLine(hot.key, f"{until}|{assertion}|{hot.policy_id}|{words}")
+    if len(words) != HOT.words_length or len(hot.policy_id) != HOT.policy_length:
+        return None
+    return MapLine(hot.key, f"{until:0{HOT.words_at}d}{words}{assertion}")
 
 
 def event_words(account_id: str, app_id: str, client_id: str, policy_id: str, reason: str) -> str:
     """An event line from the account on, without the quote at its start, up to the host's opening quote."""
     return f'{account_id}","app":"{app_id}","id":"{client_id}","pol":"{policy_id}","why":"{reason}","host":"'
+
+
+def _layout() -> HotLayout:
+    """From ids of the usual lengths: account 32, application and policy UUIDs, client id 39."""
+    policy = "p" * 36
+    words = event_words("a" * 32, "u" * 36, "c" * 39, policy, "service_auth")
+    words_at = len(str(NEVER))
+    return HotLayout(words_at, len(words), words_at + words.index(policy), len(policy), words_at + len(words))
+
+
+HOT = _layout()
 
 
 def file_text(lines: Iterable[MapLine]) -> Iterator[str]:

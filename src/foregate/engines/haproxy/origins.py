@@ -14,8 +14,8 @@ _DECIDED = "{ var(txn.words) -m found }"
 _SYSTEM_CAS = "@system-ca"
 
 
-def first_lines(backend: Backend) -> Iterator[str]:
-    """What stands first in a backend, for remembered requests too, which end here."""
+def timeout_lines(backend: Backend) -> Iterator[str]:
+    """How patient the backend is."""
     servers = [rule.origin for rule in backend.origins if isinstance(rule.origin, Server)]
     if servers:
         # A backend has one of each: that of its most patient origin.
@@ -25,6 +25,10 @@ def first_lines(backend: Backend) -> Iterator[str]:
         if keep_alive > 0:
             yield "option srvtcpka"
             yield f"srvtcpka-idle {max(1, round(keep_alive))}s"
+
+
+def first_lines(backend: Backend) -> Iterator[str]:
+    """What stands first in a backend, for remembered requests too, which end here."""
     if _has_choice(backend):
         for number, rule in enumerate(backend.origins):
             fits = f" {{ path -m reg {quote(rule.pattern)} }}" if rule.pattern else ""

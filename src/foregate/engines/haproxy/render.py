@@ -15,6 +15,7 @@ import jinja2
 from foregate.core.targets import HOST_FORM, MAX_HOST_LENGTH
 from foregate.engines.haproxy import answers, origins
 from foregate.engines.haproxy.config import Application, Backend, Config, Kind, PrefixRoute, Route
+from foregate.engines.haproxy.maps import HOT
 from foregate.engines.haproxy.policies import policy_lines
 from foregate.engines.haproxy.words import HEADER, KEY, NAME, NETWORK, VALUE, Lists, checked, literal, quote
 
@@ -30,6 +31,9 @@ _ERROR_LOG_FORMAT = (
     '"why":"","host":"","ip":"%ci","m":"","path":"","st":%ST,"c":%lc,"end":"%ts"}'
 )
 _REFUSED_WORDS = '","app":%{+Q}[var(txn.shown)],"id":%{+Q}[var(txn.id)],"pol":"","why":%{+Q}[var(txn.why)],"host":"'
+
+# Without a cookie of that very name, wherever it stands.
+_OTHER_COOKIES = r"%[req.fhdr(cookie),regsub('(?<![^; \t])CF_Authorization=[^;]*(;[ \t]*|$)',,g)]"
 
 
 def render(config: Config, socket: Path) -> Mapping[str, str]:
@@ -75,11 +79,14 @@ def _main(config: Config, socket: Path, lists: Lists) -> str:
         host_form=f"^(?:{HOST_FORM})$",
         max_host_length=MAX_HOST_LENGTH,
         policy_lines=lambda app: list(policy_lines(app, lists)),
+        timeout_lines=lambda backend: list(origins.timeout_lines(backend)),
         first_lines=lambda backend: list(origins.first_lines(backend)),
         last_lines=lambda backend: list(origins.last_lines(backend)),
         backend_name=lambda backend: checked(NAME, f"{backend.app_name}.{backend.ingress_name}"),
         app_words=_app_words,
         open_words=_open_words,
+        hot=HOT,
+        other_cookies=_OTHER_COOKIES,
         q=quote,
         literal=literal,
         answers=answers,
@@ -103,7 +110,7 @@ def _prefix_key(prefix: PrefixRoute) -> str:
 
 
 def _prefix_value(route: Route) -> str:
-    """`backend|app key|account|flags|token header|rank|ingress`: the template's `rt`."""
+    """`backend|flags|account|app key|token header|rank|ingress`: the template's `rt`."""
     return _value(route, f"{route.app_name}.{route.ingress_name}" if route.app_name else "", route.ingress_name)
 
 
@@ -119,7 +126,10 @@ def _value(route: Route, backend: str | None = None, ingress: str = "") -> str:
     }
     flags = kind + "".join(mark for mark, holds in marks.items() if holds)
     name = f"{route.app_name}." if backend is None else backend
-    parts = (name, route.app_key, route.account_id, flags, route.token_header, str(route.rank), ingress)
+    # The rank counts only beside an expression; left out elsewhere, so that a route stays what it is (it is part of the
+    # key of hot entries) when a pattern is added somewhere else.
+    rank = str(route.rank) if route.has_rivals or backend is None else ""
+    parts = (name, flags, route.account_id, route.app_key, route.token_header, rank, ingress)
     return "|".join(checked(VALUE, part) for part in parts)
 
 
