@@ -102,28 +102,30 @@ class Agent:
         hand_over = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, hand_over.set)
-        tasks = [asyncio.create_task(work) for work in (*self._works(), stop.wait(), hand_over.wait())]
+        tasks: list[asyncio.Task[Any]] = []
         try:
+            await self._begin()
+            tasks += [asyncio.create_task(work) for work in (*self._works(), stop.wait(), hand_over.wait())]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # raises what a task failed of
             if stop.is_set():
                 await self._end(tasks)
-            else:
-                # A worker that is being started must not be left half-way: nobody would listen.
-                await self._engine.settle(_DRAIN_SECONDS)
-                log.info("handed_over")
         except StateDamaged as error:
             put_aside(self._paths, error)
             raise
         finally:
+            # A worker that is being started must not be left half-way: nobody would listen.
+            await self._engine.settle(_DRAIN_SECONDS)
             await _cancel(tasks)
             await self._close()
             loop.remove_signal_handler(signal.SIGUSR1)
+            log.info("agent_ends", haproxy="ended" if stop.is_set() else "goes on")
 
     def _works(self) -> list[Coroutine[Any, Any, object]]:
         return [
-            self._serve(),
+            self._engine.run(),
+            self._feed.run(),
             self._hot.run(),
             self._shipper.run(),
             self._reporter.run(),
@@ -132,18 +134,16 @@ class Agent:
             _every(_LOOK_SECONDS, self._look_after),
         ]
 
-    async def _serve(self) -> None:
-        """First from the disk, then by the feed."""
+    async def _begin(self) -> None:
+        """Take over what runs, and have what is on the disk served."""
         await self._assertions.start(self._paths.agent_socket, self._settings.worker_owner)
         if await self._fleet.adopt():
             log.info("worker_adopted")
         await self._following.start()
-        await asyncio.gather(self._engine.run(), self._feed.run())
 
     async def _end(self, tasks: list[asyncio.Task[Any]]) -> None:
         """Drain: requests first, then their events, then the last report."""
-        self._reporter.wake()
-        await _cancel(tasks[:1])
+        await _cancel(tasks[:2])  # engine and feed
         await self._fleet.stop(_DRAIN_SECONDS)
         await _cancel(tasks)
         with suppress(TimeoutError):
@@ -152,7 +152,6 @@ class Agent:
                 await self._reporter.report()
         self._paths.status.unlink(missing_ok=True)
         self._paths.agent_socket.unlink(missing_ok=True)
-        log.info("edge_ended")
 
     async def _close(self) -> None:
         await self._http.aclose()

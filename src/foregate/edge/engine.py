@@ -301,8 +301,7 @@ class Engine:
             with base.path.open() as file:
                 await worker.control.replace(TokenMap.BASE, (MapLine(*line.split()) for line in file))
         except ControlError as error:
-            log.error("fold_failed", reason=str(error))
-            await self._fleet.give_up(worker.control)
+            await self._fleet.give_up(worker.control, f"the fold failed: {error}")
 
     async def _ensure_certificates(self, records: ConfigRecords) -> bool:
         hosts = list(self._compiler.hosts(records))

@@ -119,13 +119,15 @@ class Fleet:
         """Have HAProxy read the files. Raises ConfigurationRefused."""
         await self._workers.check(self._launch(name, outfit))
 
-    async def give_up(self, control: Control) -> None:
+    async def give_up(self, control: Control, reason: str) -> None:
         """The worker behind `control` can no longer be told of changes: it must not go on with what it knows."""
-        for worker in self._draining.values():
-            if worker.control is control:
+        for worker in list(self._draining.values()):
+            if worker.control is control and not worker.exited.done():
+                log.info("draining_worker_ended", worker=worker.identity.name, reason=reason)
                 await worker.kill()
         if self.current is not None and self.current.control is control and self._untold is not self.current:
             # A new worker takes over its listeners first, so that nobody is turned away.
+            log.error("worker_cannot_be_told", worker=self.current.identity.name, reason=reason)
             self._untold = self.current
             self._on_exit(self.current)
 

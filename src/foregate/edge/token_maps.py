@@ -140,8 +140,7 @@ class TokenMaps:
             if must_recheck:
                 await control.raise_generation(self._fleet.next_generation())
         except ControlError as error:
-            log.error("worker_cannot_be_told", reason=str(error))
-            await self._fleet.give_up(control)
+            await self._fleet.give_up(control, str(error))
 
     def _lines(self, client_ids: Iterable[str]) -> Iterator[MapLine]:
         for client_id in client_ids:
