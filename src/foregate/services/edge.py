@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import grp
 import os
 import pwd
+import resource
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from foregate.access.haproxy import EdgeRecords, compile_edge, host_names
@@ -26,9 +29,15 @@ from foregate.engines.haproxy.render import render
 from foregate.services.home import Home, open_home, read_facts, read_private
 from foregate.services.settings import PREFIX, Settings, url_host
 
+# HAProxy takes two descriptors for a connection, and some for itself (configuration manual, maxconn).
+_MOST_CONNECTIONS = 10_000
+_OWN_DESCRIPTORS = 200
+_M_ARENA_MAX = -8  # mallopt(3)
+
 
 async def run(settings: Settings, told: asyncio.Event) -> None:
     """Serve until told to end; then drain. On SIGUSR1 end at once and leave HAProxy serving for the next."""
+    _limit_arenas()
     home = open_home(settings.home)
     binary = find_binary(str(settings.haproxy or ""))
     await require_version(binary)
@@ -46,6 +55,9 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
         worker_owner=owner,
     )
     await Agent(agent_settings, paths, Workers(binary), compiler).run(told)
+    if told.is_set() and paths.sockets != home.run:
+        with suppress(OSError):  # not empty: somebody still uses it
+            paths.sockets.rmdir()
 
 
 def edge_paths(home: Home, *, worker_user: str) -> EdgePaths:
@@ -83,6 +95,7 @@ class HaproxyCompiler:
             binds=tuple(_binds(settings)),
             pepper_versions=pepper_versions,
             threads=settings.edge_threads,
+            max_connections=_most_connections(),
             user="" if self._is_own_user else settings.edge_user,
             group="" if self._is_own_user else _group_of(settings.edge_user),
             trusted_proxies=tuple(str(network) for network in settings.trusted_proxies),
@@ -118,3 +131,19 @@ def _worker_owner(settings: Settings) -> tuple[int, int] | None:
 
 def _group_of(user: str) -> str:
     return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+
+
+def _most_connections() -> int:
+    """As many as the descriptors that this process may have allow; HAProxy inherits them."""
+    wanted = 2 * _MOST_CONNECTIONS + _OWN_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(100, (allowed - _OWN_DESCRIPTORS) // 2)
+
+
+def _limit_arenas() -> None:
+    """glibc keeps a heap for each thread that ever allocated; a few threads that seldom work need no more than two."""
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
