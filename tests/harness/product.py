@@ -75,7 +75,7 @@ class Foregate:
         """What `CLOUDFLARE_BASE_URL` is set to."""
         return f"http://127.0.0.1:{self.api_port}/client/v4"
 
-    def start(self) -> None:
+    def start(self, *, ready_seconds: float = READY_SECONDS) -> None:
         """Start `foregate up` and wait until it says that it is ready."""
         with self.output.open("ab") as output:
             begun = output.tell()
@@ -93,7 +93,7 @@ class Foregate:
             assert self.supervisor is not None and self.supervisor.poll() is None, self.output.read_text()[-2000:]
             return b"ready after" in self.output.read_bytes()[begun:]
 
-        until(is_ready, READY_SECONDS, "foregate up is ready", every=0.05)
+        until(is_ready, ready_seconds, "foregate up is ready", every=0.05)
 
     def stop(self) -> int:
         """End it as Ctrl-C does; its exit code. AssertionError where anything of it is left."""
