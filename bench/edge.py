@@ -1,4 +1,4 @@
-"""A guarded request against the same HAProxy as a bare proxy: interleaved rounds, medians, CPU from the process's clock."""
+"""A guarded request against the same HAProxy as a bare proxy: interleaved rounds, medians, CPU a request."""
 
 from __future__ import annotations
 
