@@ -74,9 +74,9 @@ def guarded_requests(
             _warm(product, others, len(known))
             measured: dict[str, list[Round]] = {"bare": [], "repeat": [], "others": []}
             for _ in range(rounds):
-                measured["bare"].append(_round(bare.pid, bare.port, plain, seconds))
-                measured["repeat"].append(_round(worker_pid(product), product.http_port, repeat, seconds))
-                measured["others"].append(_round(worker_pid(product), product.http_port, others, seconds))
+                measured["bare"].append(measured_round(bare.pid, bare.port, plain, seconds))
+                measured["repeat"].append(measured_round(worker_pid(product), product.http_port, repeat, seconds))
+                measured["others"].append(measured_round(worker_pid(product), product.http_port, others, seconds))
     return _rows(measured, len(known), rounds, seconds)
 
 
@@ -144,7 +144,8 @@ def _is_seen(api: Api, token_id: str) -> bool:
     return bool(api.result("GET", f"/access/service_tokens/{token_id}")["last_seen_at"])
 
 
-def _round(pid: int, port: int, script: Path, seconds: float) -> Round:
+def measured_round(pid: int, port: int, script: Path, seconds: float) -> Round:
+    """One run of the load against the proxy `pid`. RuntimeError where an answer failed."""
     before = cpu_seconds(pid)
     load = run(script, port, seconds=seconds, connections=_CONNECTIONS)
     used = cpu_seconds(pid) - before

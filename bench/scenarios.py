@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import control_plane, edge, home
+from bench import control_plane, edge, fold, home
 from bench.engines import running_origin
 from bench.measure import memory_bytes
 from bench.report import Row
+from bench.scale import ratio, repeating_cpu, replacements
 from harness.ports import free_ports
 from harness.product import Foregate
 from harness.waiting import until
@@ -22,6 +23,7 @@ _HOST = "bench.localhost"
 @contextmanager
 def product_with(folder: Path, tokens: int) -> Iterator[tuple[Foregate, list[home.Credential]]]:
     """A running product whose edge holds `tokens` more tokens than the demo's."""
+    folder.mkdir(parents=True, exist_ok=True)
     product = Foregate(folder / "home", *free_ports(3), settings={"FOREGATE_EDGE_THREADS": "1"})
     product.start()
     product.stop()
@@ -66,21 +68,52 @@ def guarded(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
         return edge.guarded_requests(product, folder, _HOST, known, rounds=rounds, seconds=seconds)
 
 
-def million(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
-    """An edge with 1,000,000 tokens: memory, and how soon it serves again from its own disk."""
-    with product_with(folder, 1_000_000) as (product, _):
-        pids = [*(process.pid for process in product.processes("edge")), edge.worker_pid(product)]
-        memory = sum(memory_bytes(pid) for pid in pids) / 1e6
-        product.stop()
-        begun = time.perf_counter()
-        product.start(ready_seconds=600)
-        _wait_for(product, 1_000_000)
-        took = time.perf_counter() - begun
-        note = "1,000,000 tokens, agent and HAProxy, PSS"
-        return [
-            Row("edge with 1,000,000 tokens, memory", memory, 700, "MB", True, note),
-            Row("edge with 1,000,000 tokens, serving after a cold start", took, 20, "s", True, "from `foregate up`"),
-        ]
+def scale(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+    """Cost against size: a thousand and a million tokens, one application and 2,000; a million's memory and start."""
+    with running_origin(folder) as origin:
+        with product_with(folder / "few", 1_000) as (product, known):
+            edge.guard(product, origin.port, [_HOST])
+            few = repeating_cpu(product, folder, _HOST, known[0], rounds=rounds, seconds=seconds)
+            edge.guard(product, origin.port, [f"app-{number}.localhost" for number in range(2_000)])
+            _wait_for_changes(product)
+            last = "app-1999.localhost"
+            apps = repeating_cpu(product, folder, last, known[0], rounds=rounds, seconds=seconds)
+        with product_with(folder / "many", 1_000_000) as (product, known):
+            edge.guard(product, origin.port, [_HOST])
+            many = repeating_cpu(product, folder, _HOST, known[0], rounds=rounds, seconds=seconds)
+            pids = [*(process.pid for process in product.processes("edge")), edge.worker_pid(product)]
+            memory = sum(memory_bytes(pid) for pid in pids) / 1e6
+            product.stop()
+            begun = time.perf_counter()
+            product.start(ready_seconds=600)
+            took = time.perf_counter() - begun
+    note = "1,000,000 tokens, agent and HAProxy, PSS"
+    return [
+        ratio("1,000,000 tokens / 1,000: CPU a request", many, few, rounds),
+        ratio("2,000 applications / 1: CPU a request", apps, few, rounds),
+        Row("edge with 1,000,000 tokens, memory", memory, 700, "MB", True, note),
+        Row("edge with 1,000,000 tokens, serving after a cold start", took, 20, "s", True, "from `foregate up`"),
+    ]
+
+
+def events(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+    """Every decision is an event, also while workers are replaced; how fast events are folded."""
+    with running_origin(folder) as origin, product_with(folder, 1_000) as (product, known):
+        edge.guard(product, origin.port, [_HOST])
+        kept = replacements(product, folder, _HOST, known[0], seconds=seconds)
+    return [*kept, *fold.measure()]
+
+
+def _wait_for_changes(product: Foregate) -> None:
+    """Until the edge has applied every change made so far."""
+    state = product.home / "edge" / "status.json"
+
+    def is_level() -> bool:
+        said = json.loads(state.read_text())
+        return bool(said["applied_seq"] >= said["feed"]["control_plane_seq"] > 0)
+
+    time.sleep(6)  # a heartbeat tells the edge how far the control plane is
+    until(is_level, 300, "the edge is level", every=0.5)
 
 
 def _wait_for(product: Foregate, tokens: int) -> None:
@@ -92,4 +125,10 @@ def _wait_for(product: Foregate, tokens: int) -> None:
     until(holds, 600, f"the edge holds {tokens} tokens", every=0.5)
 
 
-ALL: dict[str, Callable[..., list[Row]]] = {"idle": idle, "control": control, "guarded": guarded, "million": million}
+ALL: dict[str, Callable[..., list[Row]]] = {
+    "idle": idle,
+    "control": control,
+    "guarded": guarded,
+    "events": events,
+    "scale": scale,
+}
