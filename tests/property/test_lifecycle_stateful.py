@@ -1,8 +1,9 @@
 """The life of tokens in any order: create, rotate, refresh, rename, disable, enable, expire, delete, use, restarts.
 
 Hypothesis draws the order, a small model says what must follow, and a real Foregate is asked after every step. The
-invariants are those of the architecture, each under its own name. TEST_SEED draws another order, and replays one; TEST_STATEFUL_EXAMPLES
-makes it longer. A failure is not made smaller, as every try would cost seconds: the steps are printed as they were.
+invariants are those of the architecture, each under its own name. TEST_SEED draws another order, and replays one;
+TEST_STATEFUL_EXAMPLES makes it longer. A failure is not made smaller, as every try would cost seconds: the steps are
+printed as they were.
 """
 
 from __future__ import annotations
