@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness import websocket
 from harness.api import Api
 from harness.http1 import Answer
 from harness.origin import Origin
@@ -132,6 +133,20 @@ def test_events_can_be_asked_for_by_outcome_and_token(foregate: Foregate, api: A
     assert allowed["ray_id"] in {event["ray_id"] for event in by_outcome["allowed"]}
     assert refused["ray_id"] in {event["ray_id"] for event in by_outcome["refused"]}
     assert {event["client_id"] for event in events_of(api, token=token.client_id)} == {token.client_id}
+
+
+def test_open_websocket_is_told_and_seen_while_it_is_open(foregate: Foregate, api: Api, origin: Origin) -> None:
+    """It may stay open for days; its token is in use from the first moment on."""
+    token = create_token(api)
+    guarded = create_app(foregate, origin.service, [allow(token)])
+    until(lambda: foregate.get(guarded.host).status == 403, EVENT_SECONDS, "the application is guarded")
+    with foregate.connect() as connection:
+        assert websocket.upgrade(connection, guarded.host, "/socket", token.headers) == 101
+        until(lambda: seen_at(api, token), EVENT_SECONDS, "the use is seen", every=0.05)
+        found = [event for event in events_of(api, guarded) if event["path"] == "/socket"]
+        assert [(event["status"], event["reason"]) for event in found] == [(101, "service_auth")]
+        assert websocket.say(connection, "still open") == "still open"
+    assert len([event for event in events_of(api, guarded) if event["path"] == "/socket"]) == 1
 
 
 def test_tail_prints_one_object_a_line(foregate: Foregate, api: Api, app: App, token: Token) -> None:
