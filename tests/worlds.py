@@ -28,7 +28,7 @@ from edge_values import (
 )
 from foregate.access.model import Header, Knowledge, Request
 from foregate.core.clock import to_unix
-from foregate.core.targets import parse_pattern
+from foregate.core.targets import covers_host, parse_pattern
 from foregate.edge.wire import (
     AppValue,
     GroupSelector,
@@ -127,12 +127,15 @@ def draw_requests(random: Random, known: Knowledge, count: int) -> list[Request]
     return asked
 
 
-def draw_burst(random: Random, request: Request) -> list[Request]:
-    """A client that repeats a request on its connection, to other paths too, and then something not quite the same."""
-    repeated = [request] * random.randint(3, 5)
-    again = [replace(request, target=random.choice((request.target, "/", "/x/y?z", "/admin"))) for _ in range(3)]
+def draw_burst(random: Random, known: Knowledge, request: Request) -> list[Request]:
+    """A client that repeats a request on its connection, to other paths of the host too, and then something that is
+    not quite the same."""
+    host = "".join(request.values("host")).partition(":")[0].lower()
+    patterns = [parse_pattern(text) for app in known.apps.values() for text in app.patterns]
+    near = [p.path.replace("*", "ab") or "/" for p in patterns if covers_host(p.host, host)] or ["/"]
+    elsewhere = [replace(request, target=random.choice((*near, *_PATHS[1:]))) for _ in range(3)]
     last = replace(request, headers=tuple(_twisted(random, request.headers)), method=random.choice(("GET", "HEAD")))
-    return [*repeated, *again, last, request, last]
+    return [*[request] * random.randint(2, 4), *elsewhere, last, request, last]
 
 
 def _twisted(random: Random, headers: tuple[Header, ...]) -> list[Header]:

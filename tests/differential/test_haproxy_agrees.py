@@ -43,11 +43,19 @@ REPEATED = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One client and what it asks, phase by phase. `depth`: how many requests are on the way at once."""
+    """One client. `depth`: how many requests are on the way at once."""
 
     client: PlainClient | StreamClient
-    phases: tuple[list[Request], ...]
+    address: str
     depth: int
+
+    def place(self, random: Random, request: Request) -> Request:
+        """The request as this client can send it."""
+        if self.address == PROXY:
+            request = _as_proxied(random, request)
+        else:
+            request = replace(request, address=ip_address(self.address))
+        return _as_stream(request) if isinstance(self.client, StreamClient) else request
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + max(1, CASES // CASES_PER_WORLD)))
@@ -77,46 +85,53 @@ def test_worlds_hold_every_reason_often_enough_to_mean_something() -> None:
 
 
 async def _ask_everything(random: Random, world: World, edge: EdgeUnderTest) -> list[str]:
-    lanes = [_lane(random, world.known, edge.port, number) for number in range(LANES)]
+    lanes = [_lane(random, edge.port, number) for number in range(LANES)]
     known = world.known
     asked: list[tuple[Knowledge, Expected, Answer]] = []
     for phase in range(PHASES):
         if phase:
             await edge.settle()
+        allowed = [expected for _, expected, _ in asked if expected.decision.is_allowed]
         if phase == 2:
-            known = await _change_some(random, known, edge)
+            known = await _change_some(random, known, edge, [expected.client_id for expected in allowed])
         if phase == 3:
             await edge.fold()
-        answers = await asyncio.gather(*(lane.client.ask(lane.phases[phase], lane.depth) for lane in lanes))
-        for lane, answered in zip(lanes, answers, strict=True):
-            expected = [expect(request, known, utc_now()) for request in lane.phases[phase]]
-            asked += [(known, want, got) for want, got in zip(expected, answered, strict=True)]
+        before = [expected.request for expected in allowed]
+        batches = [_draw(random, known, lane, before) for lane in lanes]
+        wanted = [[expect(request, known, utc_now()) for request in batch] for batch in batches]
+        got = await asyncio.gather(
+            *(lane.client.ask(batch, lane.depth) for lane, batch in zip(lanes, batches, strict=True))
+        )
+        for expected, answered in zip(wanted, got, strict=True):
+            asked += [(known, *pair) for pair in zip(expected, answered, strict=True)]
     for lane in lanes:
         await lane.client.close()
-    events = {event["ray"]: event for event in await edge.events(len(asked)) if event.get("why")}
-    return list(_described(asked, events))
+    events = await edge.events(len(asked))
+    # Of what HAProxy's parser refuses, the line says no reason, and mostly no ray.
+    found = list(_described(asked, {event["ray"]: event for event in events if event.get("why")}))
+    if len(events) != len(asked):
+        found.append(f"{len(events)} events of {len(asked)} requests")
+    return found
 
 
-def _lane(random: Random, known: Knowledge, port: int, number: int) -> Lane:
-    is_stream = number >= LANES - 2
-    is_proxied = number in (1, LANES - 1)
-    address = PROXY if is_proxied else random.choice(ADDRESSES)
-    client = StreamClient(port, address) if is_stream else PlainClient(port, address)
-    each = CASES_PER_WORLD // LANES // PHASES
+def _lane(random: Random, port: int, number: int) -> Lane:
+    address = PROXY if number in (1, LANES - 1) else random.choice(ADDRESSES)
+    client = StreamClient(port, address) if number >= LANES - 2 else PlainClient(port, address)
+    return Lane(client, address, random.randint(1, 8))
+
+
+def _draw(random: Random, known: Knowledge, lane: Lane, before: Sequence[Request]) -> list[Request]:
+    """One phase of a lane. What the edge may remember is asked again: at once, by a client that is let through, or in
+    a later phase, perhaps by a client somewhere else."""
+    count = CASES_PER_WORLD // LANES // PHASES
     asked: list[Request] = []
-    for request in draw_requests(random, known, each * PHASES):
-        placed = _as_proxied(random, request) if is_proxied else replace(request, address=ip_address(address))
-        asked += _with_repeats(random, known, placed, asked if len(asked) >= each else [])
-    asked = [_as_stream(request) for request in asked[: each * PHASES]] if is_stream else asked[: each * PHASES]
-    phases = tuple(asked[start : start + each] for start in range(0, len(asked), each))
-    return Lane(client, phases, random.randint(1, 8))
-
-
-def _with_repeats(random: Random, known: Knowledge, request: Request, before: Sequence[Request]) -> list[Request]:
-    """What the edge may remember is asked again: at once by a client that is let through, or some time later."""
-    if decide(request, known, utc_now()).is_allowed and random.random() < BURSTS:
-        return draw_burst(random, request)
-    return [random.choice(before) if before and random.random() < REPEATED else request]
+    for fresh in draw_requests(random, known, count):
+        request = lane.place(random, random.choice(before) if before and random.random() < REPEATED else fresh)
+        is_let_through = decide(request, known, utc_now()).is_allowed
+        burst = is_let_through and random.random() < BURSTS
+        drawn = draw_burst(random, known, request) if burst else [request]
+        asked += [_as_stream(one) for one in drawn] if isinstance(lane.client, StreamClient) else drawn
+    return asked[:count]
 
 
 def _as_proxied(random: Random, request: Request) -> Request:
@@ -139,10 +154,13 @@ def _as_stream(request: Request) -> Request:
     return replace(request, target=target, headers=(*hosts, *rest))
 
 
-async def _change_some(random: Random, known: Knowledge, edge: EdgeUnderTest) -> Knowledge:
+async def _change_some(random: Random, known: Knowledge, edge: EdgeUnderTest, used: Sequence[str]) -> Knowledge:
+    """Some tokens in another state or gone, half of those that were let through among them."""
+    names = {name for name in used if name and random.random() < 0.5}
+    names |= {client_id(random.randint(1, TOKENS)) for _ in range(2)}
     changed = {
-        client_id(number): change_token(random, number, utc_now()) if random.random() < 0.8 else None
-        for number in random.sample(range(1, TOKENS + 1), 5)
+        name: change_token(random, int(name[:32], 16), utc_now()) if random.random() < 0.8 else None
+        for name in sorted(names)
     }
     await edge.tell(changed)
     tokens = {name: changed.get(name, value) for name, value in known.tokens.items()}
