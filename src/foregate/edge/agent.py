@@ -23,8 +23,9 @@ import structlog
 from foregate.edge import control_plane
 from foregate.edge.assertions import Assertions, InForce
 from foregate.edge.certificates import Certificates
+from foregate.edge.compiler import Compiler
 from foregate.edge.config_records import ConfigRecords
-from foregate.edge.engine import Compiler, Engine
+from foregate.edge.engine import Engine
 from foregate.edge.feed_client import FeedClient
 from foregate.edge.fleet import Fleet
 from foregate.edge.following import Following, StateThread
@@ -80,6 +81,7 @@ class Agent:
             certificates=Certificates(paths.authority, paths.certificates, paths.own_certificates),
             hot=self._hot,
             in_state=self._state.run,
+            cursor=self._cursor,
             on_build=self._worker_serves,
         )
         self._following = Following(
@@ -159,6 +161,9 @@ class Agent:
         self._assertions.close()
         self._shipper.close()
         self._state.close()
+
+    def _cursor(self) -> int:
+        return self._following.cursor()
 
     def _worker_ended(self, worker: Worker) -> None:
         log.error("worker_ended_unasked", worker=worker.identity.name, pid=worker.identity.pid)

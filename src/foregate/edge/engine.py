@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from foregate.core.clock import utc_now
 from foregate.core.errors import ErrorCode, ForegateError
-from foregate.edge import base_map, config_records, wire
+from foregate.edge import base_map, config_records, late_file
 from foregate.edge.certificates import Certificates
+from foregate.edge.compiler import CannotCompile, Compiler
 from foregate.edge.config_records import ConfigRecords, Loaded
 from foregate.edge.fleet import Fleet, Outfit, new_name
 from foregate.edge.hot_entries import HotEntries
@@ -39,39 +40,15 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 
 
-class CannotCompile(Exception):
-    """No engine could take the record `key`; the text says why."""
-
-    def __init__(self, key: str, reason: str) -> None:
-        super().__init__(reason)
-        self.key = key
-        self.reason = reason
-
-
-class Compiler(Protocol):
-    """From records to the engine's words. Pure; given to the agent, as the edge knows no product."""
-
-    def token_entry(self, client_id: str, token: wire.TokenValue) -> str:
-        """A token's entry in the maps."""
-        ...
-
-    def hosts(self, records: ConfigRecords) -> Iterable[str]:
-        """The host names that need a certificate."""
-        ...
-
-    def files(self, records: ConfigRecords, socket: Path, pepper_versions: tuple[int, ...]) -> Mapping[str, str]:
-        """A worker's files by name, for a worker with the runtime socket `socket`. Raises CannotCompile."""
-        ...
-
-
 @dataclass(slots=True)
 class _Wishes:
     """What the loop has to do. `since`: the cursor before the first change that no worker is being built for yet;
-    `building`: the same of the worker that is being built."""
+    `building`: the same of the worker that is being built; `launching`: the cursor when its overlay was handed over."""
 
     worker: str = ""
     since: int | None = 0
     building: int | None = None
+    launching: int | None = None
     event: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -88,10 +65,11 @@ class Engine:
         certificates: Certificates,
         hot: HotEntries,
         in_state: Callable[..., Awaitable[Any]],
+        cursor: Callable[[], int],
         on_build: Callable[[ConfigRecords], None],
     ) -> None:
-        """`in_state(fn, *arguments)` runs `fn(state, *arguments)` where the state lives. `on_build` is called with the
-        records of a worker once it serves."""
+        """`in_state(fn, *arguments)` runs `fn(state, *arguments)` where the state lives. `cursor`: the seq up to which
+        workers were told of tokens. `on_build` is called with the records of a worker once it serves."""
         self._paths = paths
         self._fleet = fleet
         self._maps = maps
@@ -99,6 +77,8 @@ class Engine:
         self._certificates = certificates
         self._hot = hot
         self._in_state = in_state
+        self._cursor = cursor
+        self._overlay_task: asyncio.Task[None] | None = None
         self._on_build = on_build
         self._wishes = _Wishes()
         self._base: base_map.BaseMap | None = None
@@ -123,7 +103,7 @@ class Engine:
         """Up to which seq everything is in force, where the feed was followed to `cursor`; 0 where nothing serves."""
         if self._fleet.current is None:
             return 0
-        waiting = (self._wishes.since, self._wishes.building)
+        waiting = (self._wishes.since, self._wishes.building, self._wishes.launching)
         return min(cursor, *(seq for seq in waiting if seq is not None), cursor)
 
     async def run(self) -> None:
@@ -240,9 +220,13 @@ class Engine:
         await judge(suspects)
 
     async def _launch(self, name: str, files: Mapping[str, str]) -> None:
-        self._maps.begin_launch()
-        await self._fleet.start(name, self._outfit(files))
-        await self._maps.end_launch(self._base.tokens if self._base else 0)
+        try:
+            await self._fleet.start(name, self._outfit(files))
+            await self._maps.end_launch(self._base.tokens if self._base else 0)
+        finally:
+            if self._overlay_task is not None:
+                self._overlay_task.cancel()
+            self._wishes.launching = None
 
     def _outfit(self, files: Mapping[str, str]) -> Outfit:
         return Outfit(files, self._write_maps, self._known_secrets().peppers)
@@ -252,9 +236,17 @@ class Engine:
             raise RuntimeError("a worker needs a base map")
         os.makedirs(folder, 0o700)
         os.link(self._base.path, folder / TokenMap.BASE)
-        await self._maps.write_overlay(folder / TokenMap.OVERLAY)
+        pipe = late_file.make(folder / TokenMap.OVERLAY)
+        # A token revoked while HAProxy reads the big base map must not be let in again by the new worker; what comes
+        # after the overlay was read is told as soon as it answers.
+        self._overlay_task = asyncio.create_task(late_file.hand_over(pipe, self._take_overlay))
         # Its keys are salted for one worker: a new one begins with none.
         await asyncio.to_thread((folder / TokenMap.HOT).touch)
+
+    def _take_overlay(self) -> str:
+        """The overlay for the worker that starts; what changes from here on is not in force before it was told."""
+        self._wishes.launching = self._cursor()
+        return self._maps.begin_launch()
 
     async def _find_base(self) -> None:
         base = await self._in_state(base_map.find, self._paths.maps, self._mac_key())

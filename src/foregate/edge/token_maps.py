@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import structlog
 
@@ -72,13 +71,6 @@ class TokenMaps:
         """Whether a token's entry is still what it was when it was read, after `folds` was seen to be `stamp`."""
         return stamp == self.folds and self._overlay.get(client_id, entry) == entry
 
-    async def write_overlay(self, path: Path) -> None:
-        """The overlay as a map file, for a worker that starts."""
-        # In the middle of a fold, the base that it starts from holds the rest.
-        client_ids = self._overlay if self._since_fold is None else self._since_fold
-        text = "".join(f"{line.text}\n" for line in self._lines(client_ids))
-        await asyncio.to_thread(path.write_text, text)
-
     async def push(self, tokens: dict[str, str | None], *, must_recheck: bool) -> None:
         """Tell every worker of changed tokens; in force when this returns.
 
@@ -98,9 +90,12 @@ class TokenMaps:
                 fresh = tokens.keys() - known if self._fleet.is_sound(control) and self._since_launch is None else set()
                 await self._tell(control, tokens, fresh, must_recheck)
 
-    def begin_launch(self) -> None:
-        """Call before a worker's overlay is written: what is pushed from here on may be missing in it."""
+    def begin_launch(self) -> str:
+        """The overlay as a map file for a worker that starts; what is pushed from here on is missing in it."""
         self._since_launch = set()
+        # In the middle of a fold, the base that it starts from holds the rest.
+        client_ids = self._overlay if self._since_fold is None else self._since_fold
+        return "".join(f"{line.text}\n" for line in self._lines(client_ids))
 
     async def end_launch(self, base_tokens: int) -> None:
         """The worker serves: tell it what it missed. Its base ends a fold that was in progress."""

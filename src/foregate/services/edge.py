@@ -17,8 +17,8 @@ from foregate.access.haproxy_maps import token_entry
 from foregate.access.haproxy_origins import NotCompilable
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.edge.agent import Agent, AgentSettings
+from foregate.edge.compiler import CannotCompile
 from foregate.edge.config_records import ConfigRecords
-from foregate.edge.engine import CannotCompile
 from foregate.edge.paths import EdgePaths, socket_folder
 from foregate.edge.wire import TokenValue
 from foregate.engines.haproxy.binary import find_binary, require_version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import signal
@@ -248,3 +249,17 @@ async def test_a_damaged_state_is_fetched_anew_while_haproxy_goes_on(running: Wo
         await eventually(lambda: edge.get(2) == 401)
         await running.settled()
     assert set(clients.answers) == {200}
+
+
+async def test_what_is_revoked_while_a_worker_starts_stays_refused(running: World) -> None:
+    edge, plane = running.edge, running.plane
+    await running.serve(*range(1, 11))
+    for number in range(1, 11):
+        await plane.publish({f"app/new{number}": app(f"new{number}.test", policies=[policy("p2", "bypass")])})
+        await asyncio.sleep(0.02 * number)  # not a wait: the revocation is to come at another moment of each start
+        with Clients(edge, number) as clients:
+            seq = await plane.publish({key(number): None})
+            await running.settled(seq)
+            clients.answers.clear()
+            await eventually(lambda seen=clients: seen.total() > 100)
+        assert set(clients.answers) == {401}

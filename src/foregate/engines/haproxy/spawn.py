@@ -98,10 +98,16 @@ def started_at(pid: int) -> int | None:
 
 
 def _secrets_file(peppers: Mapping[int, bytes], generation: int) -> int:
-    """A configuration in memory: the peppers, and the salt of hot.map's keys, derived so that it survives a restart."""
+    """A configuration in memory: the peppers, and the salt of hot.map's keys, derived so that it survives a restart.
+
+    It is read before the other one and names the big map first, so that the small one, which `edge/engine.py` hands
+    over as late as it can, is read when the time-consuming one is in memory already.
+    """
     lines = [f"set-var proc.pepper{number} str({base64.b64encode(key).decode()})" for number, key in peppers.items()]
     salt = hmac.digest(peppers[max(peppers)], b"hot map", "sha256").hex()
-    text = "\n".join(["global", f"set-var proc.gen int({generation})", f"set-var proc.salt str({salt})", *lines, ""])
+    warm = 'set-var proc.warm str(-),map_str("${FOREGATE_MAPS}/base.map")'
+    numbers = [f"set-var proc.gen int({generation})", f"set-var proc.salt str({salt})"]
+    text = "\n".join(["global", warm, *numbers, *lines, ""])
     descriptor = os.memfd_create("foregate-peppers")
     os.write(descriptor, text.encode())
     return descriptor
