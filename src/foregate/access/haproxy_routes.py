@@ -192,7 +192,9 @@ def _prefix_routes(
         route = places.route(winner, ingress) if winner else fallback
         has_rivals = any(rival.rank < route.rank for rival in rivals)
         is_sole = len(paths) == 1 and not has_rivals and winner is not None
-        yield PrefixRoute(host, path, replace(route, has_rivals=has_rivals, is_sole=is_sole))
+        # What is remembered is found by the prefix alone, so where a rival may win nothing must be.
+        is_steady = route.is_steady and not has_rivals
+        yield PrefixRoute(host, path, replace(route, has_rivals=has_rivals, is_sole=is_sole, is_steady=is_steady))
 
 
 def _is_below(path: str, prefix: str) -> bool:

@@ -70,11 +70,12 @@ class Route:
 
     `ingress_name`: the second half of the backend's name, also where an expression puts another application in.
     `is_steady`: what the application's policies say of an authenticated token depends on the token alone (no
-    addresses), so the outcome may be remembered. `is_sole`: the host has no other route but the edge's own paths, so a
-    connection that stays on the host stays on the route. `needs_token`: without credentials no policy can hold, and
-    the answer is no_credentials with `no_credentials_status`. `token_header`: the single header that may carry the
-    credentials, or empty. `rank`: its place among all patterns, the least of those that match wins; only compared
-    where `has_rivals`: an expression may match a request that this route fits.
+    addresses) and nothing is a rival of the route, so the outcome may be remembered. `is_sole`: the host has no
+    other route but the edge's own paths, so a connection that stays on the host stays on the route. `needs_token`:
+    without credentials no policy can hold, and the answer is no_credentials with `no_credentials_status`.
+    `token_header`: the single header that may carry the credentials, or empty. `rank`: its place among all
+    patterns, the least of those that match wins; only compared where `has_rivals`: an expression may match a
+    request that this route fits.
     """
 
     kind: Kind
