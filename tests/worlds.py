@@ -133,7 +133,8 @@ def draw_burst(random: Random, known: Knowledge, request: Request) -> list[Reque
     host = "".join(request.values("host")).partition(":")[0].lower()
     patterns = [parse_pattern(text) for app in known.apps.values() for text in app.patterns]
     near = [p.path.replace("*", "ab") or "/" for p in patterns if covers_host(p.host, host)] or ["/"]
-    elsewhere = [replace(request, target=random.choice((*near, *_PATHS[1:]))) for _ in range(3)]
+    paths = [random.choice(near if random.random() < 0.6 else _PATHS[1:]) for _ in range(3)]
+    elsewhere = [replace(request, target=path) for path in paths]
     last = replace(request, headers=tuple(_twisted(random, request.headers)), method=random.choice(("GET", "HEAD")))
     return [*[request] * random.randint(2, 4), *elsewhere, last, request, last]
 
@@ -153,12 +154,17 @@ def _twisted(random: Random, headers: tuple[Header, ...]) -> list[Header]:
             del lines[at]
         case 3 if lines:
             name, value = lines[at]
-            lines[at] = (name, random.choice(("", f"{value},", value.upper(), "true", GOOD_LOOKING_JSON)))
+            lines[at] = (name, random.choice(("", f"{value},", _upper(value), "true", GOOD_LOOKING_JSON)))
         case 4:
             lines = [(name, GOOD_LOOKING_JSON if name.lower() in TOKEN_HEADERS else value) for name, value in lines]
         case _:
             lines.append(random.choice((("Cf-Access-Metadata-Request", "true"), ("Cookie", "CF_Authorization=forged"))))
     return [*lines, *fixed]
+
+
+def _upper(text: str) -> str:
+    """Upper case, but for octets above ASCII."""
+    return "".join(letter.upper() if letter.isascii() else letter for letter in text)
 
 
 def _is_credential(line: Header) -> bool:
@@ -242,7 +248,7 @@ def _apps(random: Random) -> dict[str, AppValue]:
 def _pattern(random: Random) -> str:
     path = ""
     for _ in range(random.choice((0, 0, 0, 0, 1, 1, 2, 3))):
-        path += "/" + random.choice(_SEGMENTS if random.random() < 0.7 else _WILD_SEGMENTS)
+        path += "/" + random.choice(_SEGMENTS if random.random() < 0.6 else _WILD_SEGMENTS)
     return parse_pattern(random.choice(_HOST_PATTERNS) + path).text
 
 
@@ -354,7 +360,7 @@ def _odd_pair(random: Random, one: str, other: str, own_header: str) -> list[Hea
             [("Authorization", "Bearer x")],
             [("Authorization", "")],
             [(first[0].lower(), f" \t{one}"), (second[0].upper(), f"{other} ")],
-            [(first[0], one.upper()), second],
+            [(first[0], _upper(one)), second],
             [(first[0], one.removesuffix(".access")), second],
             [(first[0], f"{one}|x"), second],
             [(first[0], "x"), second],
