@@ -268,6 +268,7 @@ class Clients:
 
     def __init__(self, edge: Edge, number: int, count: int = 2) -> None:
         self.answers: dict[int, int] = {}
+        self._log: list[tuple[float, int]] = []
         self._edge, self._number = edge, number
         self._lock = threading.Lock()
         self._is_over = threading.Event()
@@ -286,11 +287,18 @@ class Clients:
     def total(self) -> int:
         return sum(self.answers.values())
 
+    def asked_after(self, moment: float) -> list[int]:
+        """The statuses of requests that were begun after `moment` (monotonic)."""
+        with self._lock:
+            return [status for started, status in self._log if started > moment]
+
     def _ask(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._edge.http_port, timeout=10)
         while not self._is_over.is_set():
+            started = time.monotonic()
             status = self._once(connection)
             with self._lock:
+                self._log.append((started, status))
                 self.answers[status] = self.answers.get(status, 0) + 1
         connection.close()
 
