@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from foregate.engines.haproxy.control import Control, ControlError, TokenMap, open_control
-from foregate.engines.haproxy.spawn import Command, ended, has_ended, reap, spawn, started_at
+from foregate.engines.haproxy.spawn import Command, ended, find_spawned, has_ended, reap, spawn, started_at
 
 _CONFIG = "haproxy.cfg"
 _ASKED_EVERY_SECONDS = 0.02
@@ -168,7 +168,8 @@ class Workers:
 
     async def adopt(self, identity: Identity) -> Worker | None:
         """The worker an earlier agent left running; None where it is gone. Process 0: whoever answers on its socket,
-        for an agent that ended before it knew the number."""
+        for an agent that ended before it knew the number. A worker that was still starting is ended: it waits for what
+        only its agent could give it."""
         if identity.pid and started_at(identity.pid) != identity.started:
             return None
         try:
@@ -178,6 +179,10 @@ class Workers:
                 return None
             return Worker(replace(identity, pid=pid, started=started_at(pid) or 0), control)
         except (ControlError, ProcessLookupError):
+            if identity.pid == 0:
+                for pid in find_spawned(Path(identity.folder) / _CONFIG):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             return None
 
     def _write(self, launch: Launch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import fcntl
 import hmac
 import os
@@ -95,6 +96,17 @@ def started_at(pid: int) -> int | None:
     except OSError:
         return None
     return None if fields[0] == "Z" else int(fields[19])
+
+
+def find_spawned(config: Path) -> list[int]:
+    """The processes that were started on the file `config`, by whomever."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.fsencode(config) in (folder / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+    return found
 
 
 def _secrets_file(peppers: Mapping[int, bytes], generation: int) -> int:
