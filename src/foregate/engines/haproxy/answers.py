@@ -26,7 +26,7 @@ def refusal_html(status: int, sentence: str) -> str:
 
 def origin_error(status: int, sentence: str) -> str:
     """Where the origin gave no answer; `cause` is HAProxy's word for what went wrong with the connection, or empty."""
-    return _json({"message": sentence, "status_code": status}, f'"cause":"%[bc_err_str]","ray_id":"{_RAY}"')
+    return _json({"message": sentence, "status_code": status}, f'"cause":"%[bc_err_str,regsub(^Success$,)]","ray_id":"{_RAY}"')
 
 
 def no_origin(sentence: str) -> str:

@@ -11,7 +11,8 @@ from foregate.engines.haproxy.words import literal, quote
 
 # Set where nothing is left to judge in the backend: the frontend did, from memory or from hot.map.
 _DECIDED = "{ var(txn.words) -m found }"
-_SYSTEM_CAS = "@system-ca"
+# Set where a worker is started (`spawn.py`).
+_SYSTEM_CAS = '"${FOREGATE_SYSTEM_CA}"'
 
 
 def timeout_lines(backend: Backend) -> Iterator[str]:

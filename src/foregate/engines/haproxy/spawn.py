@@ -16,7 +16,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import certifi
+
 _SPOOL_AT, _SECRETS_AT = 3, 4
+# Debian and Alpine; Fedora, Red Hat; SUSE.
+_CA_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,12 @@ def spawn(command: Command) -> int:
         return os.posix_spawn(
             command.binary,
             [str(command.binary), *command.arguments, *configs],
-            {"PATH": os.defpath, "FOREGATE_MAPS": str(command.maps), "TZ": "UTC"},
+            {
+                "PATH": os.defpath,
+                "TZ": "UTC",
+                "FOREGATE_MAPS": str(command.maps),
+                "FOREGATE_SYSTEM_CA": str(system_ca_file()),
+            },
             file_actions=[*moves, *closed],
             setsid=True,
         )
@@ -87,6 +100,14 @@ def reap(pid: int) -> int:
 def has_ended(pid: int) -> bool:
     """Whether a child has ended; if so, it is reaped."""
     return os.waitpid(pid, os.WNOHANG)[0] != 0
+
+
+def system_ca_file() -> Path:
+    """The CAs that this machine trusts, as one PEM file. HAProxy's own `@system-ca` asks the OpenSSL it was built with,
+    which may look where another distribution has them; certifi's list is for machines that have none."""
+    named = os.environ.get("SSL_CERT_FILE", "")
+    found = (Path(path) for path in (named, *_CA_FILES) if path and Path(path).is_file())
+    return next(found, Path(certifi.where()))
 
 
 def started_at(pid: int) -> int | None:
