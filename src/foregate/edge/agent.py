@@ -69,9 +69,7 @@ class Agent:
         self._fleet = Fleet(workers, paths, self._worker_ended)
         self._maps = TokenMaps(self._fleet)
         self._hot = HotEntries(self._fleet, self._maps)
-        self._assertions = Assertions(
-            self._maps, self._hot, self._token_entry, lambda process: self._fleet.control_of(process) is not None
-        )
+        self._assertions = Assertions(self._maps, self._hot, self._token_entry, self._is_worker)
         self._reporter = Reporter(self._http, self._compose_report)
         self._engine = Engine(
             paths=paths,
@@ -162,6 +160,10 @@ class Agent:
         self._shipper.close()
         self._state.close()
 
+    def _is_worker(self, process: int) -> bool:
+        """Whether a process is one of the workers, or a child that is just becoming one."""
+        return self._fleet.control_of(process) is not None or parent_of(process) == os.getpid()
+
     def _cursor(self) -> int:
         return self._following.cursor()
 
@@ -219,6 +221,14 @@ class Agent:
             "report_error": self._reporter.error,
         }
         await asyncio.to_thread(_write_beside, self._paths.status, orjson.dumps(body))
+
+
+def parent_of(process: int) -> int:
+    """The parent of a process (proc(5)); 0 where it is gone."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def open_state(paths: EdgePaths) -> State:

@@ -7,6 +7,7 @@ found out record by record, and the rest goes into force.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,7 +23,7 @@ from foregate.edge import base_map, config_records, late_file
 from foregate.edge.certificates import Certificates
 from foregate.edge.compiler import CannotCompile, Compiler
 from foregate.edge.config_records import ConfigRecords, Loaded
-from foregate.edge.fleet import Fleet, Outfit, new_name
+from foregate.edge.fleet import Fleet, Memory, Outfit, new_name
 from foregate.edge.hot_entries import HotEntries
 from foregate.edge.paths import EdgePaths
 from foregate.edge.secrets import EdgeSecrets
@@ -78,6 +79,7 @@ class Engine:
         self._hot = hot
         self._in_state = in_state
         self._cursor = cursor
+        self._keys = ""  # of the records compiled last
         self._overlay_task: asyncio.Task[None] | None = None
         self._on_build = on_build
         self._wishes = _Wishes()
@@ -188,6 +190,7 @@ class Engine:
         """The files of a worker; keys that do not compile are added to `refused`."""
         while True:
             records = config_records.arrange(config_records.with_predecessors(loaded, set(refused)))
+            self._keys = _fingerprint(records)
             await self._ensure_certificates(records)
             versions = tuple(sorted(self._known_secrets().peppers, reverse=True))
             try:
@@ -222,14 +225,17 @@ class Engine:
     async def _launch(self, name: str, files: Mapping[str, str]) -> None:
         try:
             await self._fleet.start(name, self._outfit(files))
-            await self._maps.end_launch(self._base.tokens if self._base else 0)
+            if self._fleet.current is not None and self._base is not None:
+                self._hot.copied(self._fleet.current.identity.pid)
+                await self._maps.end_launch(self._base)
         finally:
             if self._overlay_task is not None:
                 self._overlay_task.cancel()
             self._wishes.launching = None
 
     def _outfit(self, files: Mapping[str, str]) -> Outfit:
-        return Outfit(files, self._write_maps, self._known_secrets().peppers)
+        fold = self._base.fold if self._base else 0
+        return Outfit(files, self._write_maps, Memory(fold, self._keys), self._known_secrets().peppers)
 
     async def _write_maps(self, folder: Path) -> None:
         if self._base is None:
@@ -240,8 +246,15 @@ class Engine:
         # A token revoked while HAProxy reads the big base map must not be let in again by the new worker; what comes
         # after the overlay was read is told as soon as it answers.
         self._overlay_task = asyncio.create_task(late_file.hand_over(pipe, self._take_overlay))
-        # Its keys are salted for one worker: a new one begins with none.
-        await asyncio.to_thread((folder / TokenMap.HOT).touch)
+        await self._hot.write_copy(folder / TokenMap.HOT, self._remembering())
+
+    def _remembering(self) -> Path | None:
+        """The socket of the worker whose hot entries may be copied: what changed since the oldest of them is known, and
+        they were signed by keys that are still the current ones."""
+        current, memory = self._fleet.current, self._fleet.memory
+        if current is None or memory.keys != self._keys or memory.fold < self._maps.since:
+            return None
+        return Path(current.identity.socket)
 
     def _take_overlay(self) -> str:
         """The overlay for the worker that starts; what changes from here on is not in force before it was told."""
@@ -252,9 +265,10 @@ class Engine:
         base = await self._in_state(base_map.find, self._paths.maps, self._mac_key())
         if base is None:
             await self._write_base()
+            self._maps.since = self._base.fold if self._base else 0
         else:
             self._base = base
-            self._maps.load(await self._in_state(lambda state: list(state.changed_tokens())), base.tokens)
+            self._maps.load(await self._in_state(lambda state: list(state.changed_tokens())), base)
 
     async def _write_base(self) -> None:
         """Write a new base map and make it the one of workers that start; the overlay still has everything."""
@@ -283,7 +297,6 @@ class Engine:
             await self._build("the overlay is folded")
         else:
             await self._fold_in_place(worker, base)
-            await self._maps.end_fold(base.tokens)
         self.wake()
 
     async def _fold_in_place(self, worker: Worker, base: base_map.BaseMap) -> None:
@@ -292,6 +305,8 @@ class Engine:
             await self._hot.clear()
             with base.path.open() as file:
                 await worker.control.replace(TokenMap.BASE, (MapLine(*line.split()) for line in file))
+            await self._maps.end_fold(base)
+            self._fleet.folded(base.fold)
         except ControlError as error:
             await self._fleet.give_up(worker.control, f"the fold failed: {error}")
 
@@ -317,6 +332,12 @@ def _write_apart(paths: EdgePaths, fold: int, mac_key: bytes) -> tuple[base_map.
         return base_map.write(state, paths.maps, fold, mac_key)
     finally:
         state.close()
+
+
+def _fingerprint(records: ConfigRecords) -> str:
+    """Stands for the keys that sign."""
+    current = sorted((account_id, keys.keys[0].kid) for account_id, keys in records.keys.items())
+    return hashlib.sha256(repr(current).encode()).hexdigest()[:16]
 
 
 def _first_alert(output: str) -> str:

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import orjson
@@ -32,11 +32,21 @@ _DRAIN_SECONDS = 660.0
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """How old what a worker remembers can be: not from before base map number `fold`, nor signed by other keys than
+    those that `keys` stands for."""
+
+    fold: int = 0
+    keys: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Outfit:
     """What a new worker is made from. `files` by name; `write_maps` makes its folder of maps."""
 
     files: Mapping[str, str] = field(repr=False)
     write_maps: Callable[[Path], Awaitable[None]]
+    memory: Memory
     peppers: Mapping[int, bytes] = field(repr=False)
 
 
@@ -53,6 +63,7 @@ class Fleet:
         self._generation = 0
         self._untold: Worker | None = None
         self.current: Worker | None = None
+        self.memory = Memory()  # of the worker that serves
 
     def controls(self) -> list[Control]:
         """Sessions with all workers, the one that serves first."""
@@ -76,7 +87,7 @@ class Fleet:
 
     async def adopt(self) -> bool:
         """Take over what an earlier agent left running. Whether a worker serves now."""
-        for identity in _read_roster(self._paths.roster):
+        for identity, memory in _read_roster(self._paths.roster):
             worker = await self._workers.adopt(identity)
             if worker is None:
                 continue
@@ -85,9 +96,14 @@ class Fleet:
             else:
                 if self.current is not None:
                     self._let_drain(self.current)
-                self._serve(worker)
+                self._serve(worker, memory)
         self._write_roster()
         return self.current is not None
+
+    def folded(self, fold: int) -> None:
+        """The worker that serves now has base map number `fold`, and remembers nothing from before."""
+        self.memory = replace(self.memory, fold=fold)
+        self._write_roster()
 
     async def start(self, name: str, outfit: Outfit) -> None:
         """Start a worker called `name` (`new_name`) in place of the one that serves.
@@ -109,7 +125,7 @@ class Fleet:
             os.close(spool)
         if old is not None:
             self._let_drain(old, 0 if old is self._untold else _DRAIN_SECONDS)
-        self._serve(worker)
+        self._serve(worker, outfit.memory)
         self._write_roster()
         # HAProxy has read them: a million entries need not lie on the disk twice.
         shutil.rmtree(launch.maps, ignore_errors=True)
@@ -161,8 +177,8 @@ class Fleet:
             generation=self.next_generation(),
         )
 
-    def _serve(self, worker: Worker) -> None:
-        self.current = worker
+    def _serve(self, worker: Worker, memory: Memory) -> None:
+        self.current, self.memory = worker, memory
         worker.exited.add_done_callback(lambda _: self._exited(worker))
 
     def _exited(self, worker: Worker) -> None:
@@ -189,7 +205,9 @@ class Fleet:
     def _write_roster(self, starting: Identity | None = None) -> None:
         everyone = [*self._draining.values(), *([self.current] if self.current else [])]
         identities = [worker.identity for worker in everyone] + ([starting] if starting else [])
-        write_private(self._paths.roster, orjson.dumps([asdict(identity) for identity in identities]))
+        serving = self.current.identity if self.current else None
+        entries = [{**asdict(one), "memory": asdict(self.memory) if one is serving else None} for one in identities]
+        write_private(self._paths.roster, orjson.dumps(entries))
 
 
 def new_name(now_seconds: float) -> str:
@@ -197,8 +215,9 @@ def new_name(now_seconds: float) -> str:
     return f"w{int(now_seconds):010d}-{secrets.token_hex(4)}"
 
 
-def _read_roster(path: Path) -> list[Identity]:
+def _read_roster(path: Path) -> list[tuple[Identity, Memory]]:
     try:
-        return [Identity(**found) for found in orjson.loads(path.read_bytes())]
-    except (FileNotFoundError, ValueError, TypeError):
+        entries = [(found.pop("memory", None) or {}, found) for found in orjson.loads(path.read_bytes())]
+        return [(Identity(**found), Memory(**memory)) for memory, found in entries]
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return []

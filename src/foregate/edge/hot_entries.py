@@ -8,14 +8,18 @@ for a token that has changed would outlive its revocation.
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
 from foregate.edge.fleet import Fleet
 from foregate.edge.token_maps import TokenMaps
 from foregate.engines.haproxy.control import Control, ControlError, TokenMap
-from foregate.engines.haproxy.maps import MapLine
+from foregate.engines.haproxy.dump import dump_map
+from foregate.engines.haproxy.maps import HOT, MapLine
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +29,7 @@ _GATHER_SECONDS = 0.02
 # Changing an entry takes a time that grows with the map (10 ms at 100,000): beyond this, begin with an empty one.
 _MOST_CHANGES = 2_000
 _SMALL_MAP = 10_000
+_CLIENT_ID_LENGTH = 39
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class HotEntries:
         self._hots: dict[int, _Hot] = {}
         self._lock = asyncio.Lock()
         self._woken = asyncio.Event()
+        self._copied: dict[str, int] = {}
 
     def add(self, process: int, candidate: Candidate) -> None:
         """Have the worker `process` remember this, soon. Nothing where it is gone by then."""
@@ -79,12 +85,42 @@ class HotEntries:
             if self._fleet.current is not None:
                 await self._empty(self._fleet.current.identity.pid, self._fleet.current.control)
 
+    async def write_copy(self, path: Path, socket: Path | None) -> None:
+        """A hot map for a worker that starts, from the worker on `socket` (None: begin with none). See `copied`.
+
+        Left out: what has ended, and tokens that changed since the last fold, as the new worker's overlay may not hold
+        them. A copy that breaks off is as good as none.
+        """
+        self._copied = {}
+        now = time.time()
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            if socket is None:
+                return
+            try:
+                async for part in dump_map(socket, TokenMap.HOT):
+                    kept = [entry for entry in part if self._is_worth_copying(entry[1], now)]
+                    file.writelines(f"{key} {value}\n" for key, value in kept)
+                    self._copied.update((key, hash(value)) for key, value in kept)
+            except ControlError as error:
+                log.warning("hot_entries_not_copied", reason=str(error))
+
+    def copied(self, process: int) -> None:
+        """The worker that starts with the last copy is `process`."""
+        waiting = self._hots[process].waiting if process in self._hots else []
+        self._hots[process] = _Hot(values=self._copied, waiting=waiting)
+        self._copied = {}
+
+    def _is_worth_copying(self, value: str, now: float) -> bool:
+        client = value.partition('"id":"')[2][:_CLIENT_ID_LENGTH]
+        until = value[: HOT.words_at]
+        return until.isdecimal() and int(until) > now and not self._maps.has_changed(client)
+
     async def _flush(self, process: int) -> None:
         async with self._lock:
             hot = self._hots[process]
             waiting, hot.waiting = hot.waiting, []
             control = self._fleet.control_of(process)
-            if control is None:
+            if control is None:  # gone, or not known yet: it will ask again
                 del self._hots[process]
                 return
             try:

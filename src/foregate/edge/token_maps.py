@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import structlog
 
+from foregate.edge.base_map import BaseMap
 from foregate.edge.fleet import Fleet
 from foregate.engines.haproxy.control import Control, ControlError, TokenMap
 from foregate.engines.haproxy.maps import TOMBSTONE, MapLine
@@ -42,15 +43,18 @@ class TokenMaps:
         self._is_tracking = False
         self._lock = asyncio.Lock()
         self._base_tokens = 0
+        # The overlay holds every change since the base map of this number was begun.
+        self.since = 0
         self._changed_at = time.monotonic()
         # How often the overlay was emptied into the base: until the next time, every change since is in the overlay.
         self.folds = 0
 
-    def load(self, changed: Iterable[tuple[str, str | None]], base_tokens: int) -> None:
-        """What the state says has changed since the base map in force, which holds `base_tokens`."""
+    def load(self, changed: Iterable[tuple[str, str | None]], base: BaseMap) -> None:
+        """What has changed since `base`, which is in force, was begun."""
         self._is_tracking = True
         self._overlay = dict(changed)
-        self._base_tokens = base_tokens
+        self._base_tokens = base.tokens
+        self.since = base.fold
 
     @property
     def wants_fold(self) -> bool:
@@ -66,6 +70,10 @@ class TokenMaps:
     def is_full(self) -> bool:
         """Whether so much waits for a fold that the feed should wait too."""
         return len(self._overlay) > 4 * _MOST_OVERLAY
+
+    def has_changed(self, client_id: str) -> bool:
+        """Whether the overlay speaks of a token: whatever was known of it at the last fold may be wrong."""
+        return client_id in self._overlay
 
     def is_current(self, client_id: str, entry: str, stamp: int) -> bool:
         """Whether a token's entry is still what it was when it was read, after `folds` was seen to be `stamp`."""
@@ -97,14 +105,14 @@ class TokenMaps:
         client_ids = self._overlay if self._since_fold is None else self._since_fold
         return "".join(f"{line.text}\n" for line in self._lines(client_ids))
 
-    async def end_launch(self, base_tokens: int) -> None:
+    async def end_launch(self, base: BaseMap) -> None:
         """The worker serves: tell it what it missed. Its base ends a fold that was in progress."""
         async with self._lock:
             missed, self._since_launch = self._since_launch or set(), None
             if missed and self._fleet.current is not None:
                 await self._tell(self._fleet.current.control, missed, set(), True)
             if self._since_fold is not None:
-                self._forget_folded(base_tokens)
+                self._forget_folded(base)
 
     def begin_fold(self) -> None:
         """Call before the state is told that a base map is begun: what is pushed from here on may be missing in it."""
@@ -115,18 +123,18 @@ class TokenMaps:
         """The base map did not come to be."""
         self._since_fold = None
 
-    async def end_fold(self, base_tokens: int) -> None:
+    async def end_fold(self, base: BaseMap) -> None:
         """The base map begun last is in force, here and in the current worker: the overlay keeps what came after."""
         async with self._lock:
-            self._forget_folded(base_tokens)
+            self._forget_folded(base)
             if self._fleet.current is not None:
                 await self._fleet.current.control.replace(TokenMap.OVERLAY, list(self._lines(self._overlay)))
 
-    def _forget_folded(self, base_tokens: int) -> None:
+    def _forget_folded(self, base: BaseMap) -> None:
         kept, self._since_fold = self._since_fold or set(), None
         self.folds += 1
-        self.load([(client_id, self._overlay[client_id]) for client_id in kept], base_tokens)
-        log.info("tokens_folded", base=base_tokens, overlay=len(kept))
+        self.load([(client_id, self._overlay[client_id]) for client_id in kept], base)
+        log.info("tokens_folded", base=base.tokens, overlay=len(kept))
 
     async def _tell(self, control: Control, client_ids: Iterable[str], fresh: set[str], must_recheck: bool) -> None:
         try:

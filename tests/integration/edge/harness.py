@@ -37,6 +37,7 @@ from foregate.edge.feed import EventBatch, FeedParts, feed_router
 from foregate.edge.followers import Followers
 from foregate.edge.sealing import seal_signing_key
 from foregate.edge.secrets import EdgeSecrets
+from foregate.engines.haproxy.control import TokenMap, open_control
 from foregate.eventlog.model import EDGE_CONFIG, Entry
 from foregate.eventlog.sql import SqlLog
 from foregate.services.home import Facts, Home, open_home, write_facts
@@ -46,6 +47,8 @@ EDGE_KEY = "fgek_" + "k" * 48
 EDGE_ID = "00000000-0000-4000-8000-0000000000ed"
 AUTH_DOMAIN = "auth.test"
 HOST = "app.test"
+# Of the usual length: only then may HAProxy remember an assertion (`engines/haproxy/maps.py`).
+APP_ID, POLICY_ID = "00000000-0000-4000-8000-0000000000a1", "00000000-0000-4000-8000-0000000000b1"
 SECRETS = EdgeSecrets(PEPPERS, os.urandom(32), os.urandom(32))
 
 Value = wire.TokenValue | wire.AppValue | wire.IngressValue | wire.KeysValue | wire.AccountValue
@@ -229,6 +232,19 @@ class Edge:
         roster = json.loads((self.home.edge / "workers.json").read_text())
         return int(roster[-1]["pid"])
 
+    def hot_entries(self) -> int:
+        """How many assertions the worker that serves remembers."""
+        roster = json.loads((self.home.edge / "workers.json").read_text())
+
+        async def count() -> int:
+            control = await open_control(Path(roster[-1]["socket"]))
+            try:
+                return await control.count(TokenMap.HOT)
+            finally:
+                await control.close()
+
+        return asyncio.run(count())
+
     def get(self, number: int | None, path: str = "/", host: str = HOST, version: int = 1) -> int:
         """The status of a request with token `number` on a connection of its own; 0 where there is no answer."""
         return self.ask(number, path, host, version)[0]
@@ -336,12 +352,12 @@ class World:
 
     async def serve(self, *numbers: int) -> None:
         """An application, its origin, and tokens; waits until the edge serves them."""
-        rules = [policy("p1", "non_identity", rule(wire.AnyTokenSelector()), seconds=3600)]
+        rules = [policy(POLICY_ID, "non_identity", rule(wire.AnyTokenSelector()), seconds=3600)]
         await self.plane.publish(
             {
                 f"account/{ACCOUNT}": account(auth_domain=AUTH_DOMAIN),
                 f"keys/{ACCOUNT}": keys_value(),
-                "app/app1": app(HOST, policies=rules),
+                f"app/{APP_ID}": app(HOST, policies=rules),
                 f"ingress/{HOST}": ingress(HOST, service=self.origin.url),
                 **{f"token/{client_id(number)}": token(number) for number in numbers},
             }

@@ -156,7 +156,7 @@ async def test_a_killed_agent_costs_no_request_and_its_successor_takes_over(runn
         await running.settled()
         count = clients.total()
         await eventually(lambda: clients.total() > count + 50)
-    assert set(clients.answers) == {200}
+    assert set(clients.answers) == {200}, clients.answers
     assert edge.worker_pid() != before
     await eventually(lambda: not Path(f"/proc/{before}").exists())
 
@@ -171,7 +171,7 @@ async def test_a_handed_over_haproxy_is_taken_over_without_an_error(running: Wor
         reports = len(running.plane.reports)
         await eventually(lambda: len(running.plane.reports) > reports + 1)
         await running.settled()
-    assert set(clients.answers) == {200}
+    assert set(clients.answers) == {200}, clients.answers
 
 
 async def test_a_killed_haproxy_is_replaced_at_once(running: World) -> None:
@@ -193,7 +193,7 @@ async def test_new_workers_cost_no_request_and_no_event(running: World) -> None:
         for number in range(5):
             await plane.publish({f"app/more{number}": app(f"more{number}.test", policies=rules)})
             await running.settled()
-    assert set(clients.answers) == {200}
+    assert set(clients.answers) == {200}, clients.answers
     assert await edge.signal(signal.SIGTERM) == 0
     served = [event for event in plane.events() if event["why"] == "service_auth"]
     assert len(served) == clients.total()
@@ -222,6 +222,8 @@ async def test_many_changes_are_folded_and_stay_what_they_are(running: World) ->
     await running.serve(1)
     await plane.publish({key(number): token(number) for number in range(2, 6_001)})
     await plane.publish({key(number): token(number) for number in range(6_001, 12_001)})
+    await running.settled()
+    assert [edge.get(number) for number in (1, 2, 3, 4, 12_000)] == [200] * 5, "remembered, from here on"
     await plane.publish({key(2): None, key(3): token(3, is_enabled=False)})
     await running.settled()
     assert [edge.get(number) for number in (1, 2, 3, 4, 12_000)] == [200, 401, 401, 200, 200]
@@ -248,7 +250,7 @@ async def test_a_damaged_state_is_fetched_anew_while_haproxy_goes_on(running: Wo
         edge.start()
         await eventually(lambda: edge.get(2) == 401)
         await running.settled()
-    assert set(clients.answers) == {200}
+    assert set(clients.answers) == {200}, clients.answers
 
 
 async def test_what_is_revoked_while_a_worker_starts_stays_refused(running: World) -> None:
@@ -263,3 +265,26 @@ async def test_what_is_revoked_while_a_worker_starts_stays_refused(running: Worl
             moment = time.monotonic()
             await eventually(lambda seen=clients, after=moment: len(seen.asked_after(after)) > 200)
         assert set(clients.asked_after(moment)) == {401}
+
+
+async def test_a_new_worker_remembers_what_the_old_one_did_but_not_what_changed(running: World) -> None:
+    edge, plane = running.edge, running.plane
+    await running.serve(*range(1, 6))
+    assert [edge.get(number) for number in range(1, 6)] == [200] * 5
+    await eventually(lambda: edge.hot_entries() == 5)
+    await plane.publish({key(1): None, key(2): token(2, is_enabled=False)})
+    await plane.publish({"app/more": app("more.test", policies=[policy("p2", "bypass")])})
+    await running.settled()
+    assert await asyncio.to_thread(edge.hot_entries) == 3
+    assert [edge.get(number) for number in range(1, 6)] == [401, 401, 200, 200, 200]
+
+    await edge.signal(signal.SIGKILL)
+    edge.start()
+    before = edge.worker_pid()
+    await eventually(lambda: edge.worker_pid() not in (0, before))
+    await running.settled()
+    assert await asyncio.to_thread(edge.hot_entries) == 3
+    assert [edge.get(number) for number in range(1, 6)] == [401, 401, 200, 200, 200]
+    await plane.publish({key(3): None})
+    await running.settled()
+    assert [edge.get(number) for number in range(1, 6)] == [401, 401, 401, 200, 200]

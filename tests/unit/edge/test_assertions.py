@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from edge_values import ACCOUNT, account, app, client_id, policy, secret_version, token
 from foregate.access.haproxy_maps import token_entry
 from foregate.edge.assertions import Assertions, InForce
+from foregate.edge.base_map import BaseMap
 from foregate.edge.config_records import ConfigRecords
 from foregate.edge.fleet import Fleet
 from foregate.edge.hot_entries import Candidate, HotEntries
@@ -30,6 +31,7 @@ from foregate.edge.wire import KeysValue, SigningKey
 from foregate.engines.haproxy.maps import secret_tag
 from foregate.engines.haproxy.process import Workers
 
+BASE = BaseMap(1, Path("unused"), 1)
 SECRETS = EdgeSecrets({1: bytes(32)}, bytes(32), os.urandom(32))
 APP_ID, POLICY_ID = "00000000-0000-4000-8000-0000000000a1", "00000000-0000-4000-8000-0000000000b1"
 APP = app("app.test/admin", policies=[policy(POLICY_ID, "non_identity")])
@@ -138,7 +140,7 @@ async def test_a_token_that_changed_since_is_answered_but_not_remembered(edge: E
 
 
 async def test_what_may_be_remembered_ends_with_the_next_change_or_fold(edge: Edge) -> None:
-    edge.maps.load([], 1)
+    edge.maps.load([], BASE)
     _, candidate = await edge.ask()
     assert candidate is not None
     facts = (candidate.client_id, candidate.entry, candidate.stamp)
@@ -146,7 +148,7 @@ async def test_what_may_be_remembered_ends_with_the_next_change_or_fold(edge: Ed
     await edge.maps.push({client_id(1): None}, must_recheck=True)
     assert not edge.maps.is_current(*facts)
     edge.maps.begin_fold()
-    await edge.maps.end_fold(0)
+    await edge.maps.end_fold(BASE)
     assert not edge.maps.is_current(*facts), "the overlay no longer tells, so the stamp has to"
 
 
