@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -125,6 +126,11 @@ def request(
     """A request to `host` (None for no Host line)."""
     lines = headers if host is None else (("Host", host), *headers)
     return Request(target, tuple(lines), ip_address(address), method)
+
+
+def json_of(number: int, version: int = 1) -> str:
+    """The credentials of token `number` as one header's value."""
+    return json.dumps({"cf-access-client-id": client_id(number), "cf-access-client-secret": secret_of(number, version)})
 
 
 def pair(number: int, version: int = 1) -> tuple[tuple[str, str], tuple[str, str]]:
