@@ -24,9 +24,13 @@ def refusal_html(status: int, sentence: str) -> str:
     return page.replace("STATUS", str(status)).replace("SENTENCE", html.escape(sentence)).replace("RAY", _RAY)
 
 
-def origin_error(status: int, sentence: str) -> str:
-    """Where the origin gave no answer; `cause` is HAProxy's word for what went wrong with the connection, or empty."""
-    return _json({"message": sentence, "status_code": status}, f'"cause":"%[bc_err_str,regsub(^Success$,)]","ray_id":"{_RAY}"')
+def origin_error(status: int, sentence: str, *, was_reached: bool) -> str:
+    """Where the origin gave no answer; `cause` is HAProxy's word for why the connection failed, empty where it stood.
+
+    No converter may follow `bc_err_str`: on an empty text, HAProxy 2.8.25 crashes in `regsub`.
+    """
+    cause = "" if was_reached else "%[bc_err_str]"
+    return _json({"message": sentence, "status_code": status}, f'"cause":"{cause}","ray_id":"{_RAY}"')
 
 
 def no_origin(sentence: str) -> str:
