@@ -86,8 +86,9 @@ class Worker:
 
     def send(self, number: signal.Signals) -> None:
         """Signal the process; nothing where it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._descriptor, number)
+        if self._descriptor >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, number)
 
     async def drain(self, deadline_seconds: float) -> None:
         """Stop taking connections, finish what is open, end; at the deadline, be ended. Safe to repeat."""
