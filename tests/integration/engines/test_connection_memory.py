@@ -52,7 +52,8 @@ def worker(tmp_path: Path, origin: Origin, trusting: tuple[Path, ssl.SSLContext]
     apps = {
         APP: app("app.test", policies=[tokens]),
         BY_ADDRESS: app(
-            "address.test", policies=[policy(POLICY, "non_identity", rule(ANY_TOKEN, exclude=[IpSelector("127.0.0.3")]))]
+            "address.test",
+            policies=[policy(POLICY, "non_identity", rule(ANY_TOKEN, exclude=[IpSelector("127.0.0.3")]))],
         ),
         TWO_PATHS: app("paths.test", policies=[tokens]),
         PUBLIC: app("paths.test/public", policies=[policy(POLICY[:-1] + "2", "bypass", rule(EVERYONE))]),
