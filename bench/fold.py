@@ -31,9 +31,11 @@ POLICY = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
 def measure(events: int = 1_200_000) -> list[Row]:
-    """Fold `events` with one token repeating, and with 100,000 in turn."""
+    """Fold `events` with one token repeating, and with many in random turn: the more of them, the more of "last seen"
+    lies outside of the processor's caches, and the more rows are written for as many events."""
     return [
         _row("fold, one token", tokens=1, events=events),
+        _row("fold, 10,000 tokens in random turn", tokens=10_000, events=events),
         _row("fold, 100,000 tokens in random turn", tokens=100_000, events=events),
     ]
 
