@@ -137,9 +137,11 @@ class Agent:
     async def _begin(self) -> None:
         """Take over what runs, and have what is on the disk served."""
         await self._assertions.start(self._paths.agent_socket, self._settings.worker_owner)
-        if await self._fleet.adopt():
-            log.info("worker_adopted")
+        is_adopted = await self._fleet.adopt()
         await self._following.start()
+        if is_adopted and self._engine.secrets is not None:
+            log.info("worker_adopted")
+            self._worker_serves(await self._engine.accepted_records())
 
     async def _end(self, tasks: list[asyncio.Task[Any]]) -> None:
         """Drain: requests first, then their events, then the last report."""

@@ -31,5 +31,8 @@ class Compiler(Protocol):
         ...
 
     def files(self, records: ConfigRecords, socket: Path, pepper_versions: tuple[int, ...]) -> Mapping[str, str]:
-        """A worker's files by name, for a worker with the runtime socket `socket`. Raises CannotCompile."""
+        """A worker's files by name, for a worker with the runtime socket `socket`.
+
+        Raises CannotCompile, or ConfigurationRefused where it cannot tell which record is to blame.
+        """
         ...

@@ -65,7 +65,8 @@ def load(state: State, mac_key: bytes) -> Loaded:
 def settle(state: State, loaded: Loaded, refused: Mapping[str, str]) -> None:
     """The engine took everything in `loaded` but `refused` (reasons by key), whose predecessors are in force again.
 
-    Only pending keys can be refused; what came after `load` stays pending."""
+    What came after `load` stays pending. A refused key that is not pending (an engine of another version took it) is
+    only noted: it is left out, and tried again with the next worker."""
     before = {row.key: row for row in state.fallbacks()}
     with state.transaction():
         for key, judged in loaded.rows.items():
@@ -81,6 +82,8 @@ def settle(state: State, loaded: Loaded, refused: Mapping[str, str]) -> None:
             if not is_newest and key not in refused:
                 # A still newer one has come meanwhile; should it fail, the one just accepted goes on.
                 state.keep_fallback(judged)
+        for key in refused.keys() - loaded.rows.keys():
+            state.refuse(Note(key, 0, refused[key]))
 
 
 def arrange(values: Mapping[str, Value]) -> ConfigRecords:

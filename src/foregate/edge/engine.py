@@ -134,6 +134,11 @@ class Engine:
         except TimeoutError:
             log.warning("engine_still_busy")
 
+    async def accepted_records(self) -> ConfigRecords:
+        """What the engine took last: the records that a worker of an earlier agent runs on."""
+        loaded: Loaded = await self._in_state(config_records.load, self._mac_key())
+        return config_records.arrange(config_records.with_predecessors(loaded, set(loaded.pending)))
+
     async def renew_certificates(self) -> None:
         """A new worker, if certificates had to be renewed."""
         if self.secrets is None:
@@ -173,8 +178,8 @@ class Engine:
     async def _start(self, loaded: Loaded) -> dict[str, str]:
         """Start a worker with as much of `loaded` as the compiler and HAProxy take; what was refused, and why."""
         refused: dict[str, str] = {}
-        files = await self._compile(loaded, refused, name := new_name(time.time()))
         try:
+            files = await self._compile(loaded, refused, name := new_name(time.time()))
             await self._launch(name, files)
         except ConfigurationRefused as error:
             suspects = [key for key in loaded.pending if key not in refused]
@@ -208,8 +213,9 @@ class Engine:
         async def judge(group: list[str]) -> None:
             left_out = set(loaded.pending) - good - set(group)
             trial = {key: "" for key in left_out}
-            files = await self._compile(loaded, trial, name := new_name(time.time()))
             try:
+                files = await self._compile(loaded, trial, name := new_name(time.time()))
+                refused.update({key: reason for key, reason in trial.items() if key not in left_out})
                 await self._fleet.check(name, self._outfit(files))
                 good.update(group)
             except ConfigurationRefused as error:

@@ -21,7 +21,7 @@ import structlog
 from foregate.core.masterkey import write_private
 from foregate.edge.paths import EdgePaths
 from foregate.edge.spool import open_for_worker, spool_path
-from foregate.engines.haproxy.control import Control
+from foregate.engines.haproxy.control import Control, ControlError
 from foregate.engines.haproxy.process import Identity, Launch, Worker, Workers
 
 log = structlog.get_logger(__name__)
@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 # HAProxy ends a drained worker's last connections after ten minutes by itself (`hard-stop-after`); this is for one
 # that does not.
 _DRAIN_SECONDS = 660.0
+# A connection between two requests is closed once none was answered on any for so many looks.
+_QUIET_LOOKS, _LOOK_SECONDS = 3, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +150,10 @@ class Fleet:
             self._on_exit(self.current)
 
     async def stop(self, deadline_seconds: float) -> None:
-        """Drain and end every worker."""
+        """Drain and end every worker; there is none to take over connections, so idle ones are closed."""
         everyone = [*([self.current] if self.current else []), *self._draining.values()]
         self.current = None
-        await asyncio.gather(*(worker.drain(deadline_seconds) for worker in everyone))
+        await asyncio.gather(*(_drain_and_close(worker, deadline_seconds) for worker in everyone))
         for worker in everyone:
             self._clean_up(worker)
         self._draining.clear()
@@ -208,6 +210,20 @@ class Fleet:
         serving = self.current.identity if self.current else None
         entries = [{**asdict(one), "memory": asdict(self.memory) if one is serving else None} for one in identities]
         write_private(self._paths.roster, orjson.dumps(entries))
+
+
+async def _drain_and_close(worker: Worker, deadline_seconds: float) -> None:
+    draining = asyncio.create_task(worker.drain(deadline_seconds))
+    quiet = 0
+    while not draining.done() and quiet < _QUIET_LOOKS:
+        await asyncio.wait([draining], timeout=_LOOK_SECONDS)
+        try:
+            quiet = quiet + 1 if await worker.control.requests() == 0 else 0
+        except ControlError:
+            break
+    if not draining.done() and quiet:
+        await worker.kill()
+    await draining
 
 
 def new_name(now_seconds: float) -> str:

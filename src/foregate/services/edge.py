@@ -24,7 +24,7 @@ from foregate.edge.wire import TokenValue
 from foregate.engines.haproxy.binary import find_binary, require_version
 from foregate.engines.haproxy.config import Bind, Files
 from foregate.engines.haproxy.config import Settings as EngineSettings
-from foregate.engines.haproxy.process import Workers
+from foregate.engines.haproxy.process import ConfigurationRefused, Workers
 from foregate.engines.haproxy.render import render
 from foregate.services.home import Home, open_home, read_facts, read_private
 from foregate.services.settings import PREFIX, Settings, url_host
@@ -87,6 +87,8 @@ class HaproxyCompiler:
             return render(compile_edge(_edge_records(records), self._engine_settings(pepper_versions)), socket)
         except NotCompilable as error:
             raise CannotCompile(error.key, error.reason) from error
+        except ValueError as error:  # a record that the compiler let through and the renderer did not
+            raise ConfigurationRefused(str(error), self._paths.workers) from error
 
     def _engine_settings(self, pepper_versions: tuple[int, ...]) -> EngineSettings:
         settings, paths = self._settings, self._paths

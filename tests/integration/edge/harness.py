@@ -160,13 +160,21 @@ class ControlPlane:
 
 
 class Origin:
-    """Answers with the request's path and headers as JSON."""
+    """Answers with the request's path and headers as JSON, after `delay_seconds`; `waiting`: how many wait now."""
 
     def __init__(self) -> None:
+        self.delay_seconds = 0.0
+        self.waiting = 0
+        origin = self
+
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if origin.delay_seconds:
+                    origin.waiting += 1
+                    time.sleep(origin.delay_seconds)
+                    origin.waiting -= 1
                 body = json.dumps({"path": self.path, "headers": dict(self.headers)}).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))

@@ -104,12 +104,14 @@ async def test_a_record_that_haproxy_refuses_does_not_stop_the_others(running: W
     await running.serve(1)
     # An expression that Python knows and PCRE does not.
     rules = (wire.IngressRule(r"\N{BULLET}", running.origin.url, wire.OriginSettings()),)
-    odd = wire.IngressValue(ACCOUNT, "odd.test", rules)
+    odd, odder = (wire.IngressValue(ACCOUNT, host, rules) for host in ("odd.test", "odder.test"))
     policies = [policy("p2", "bypass")]
     await running.plane.publish(
         {
             "ingress/odd.test": odd,
             "app/odd": app("odd.test", policies=policies),
+            "app/odder": app("odder.test", policies=policies),
+            "ingress/odder.test": odder,
             "app/good": app("good.test", policies=policies),
             "ingress/good.test": ingress("good.test", service=running.origin.url),
         }
@@ -117,7 +119,8 @@ async def test_a_record_that_haproxy_refuses_does_not_stop_the_others(running: W
     await running.settled()
     assert running.edge.get(None, host="good.test") == 200
     assert running.edge.get(1) == 200
-    assert [note["key"] for note in running.plane.reports[-1]["refused"]] == ["ingress/odd.test"]
+    refused = {note["key"] for note in running.plane.reports[-1]["refused"]}
+    assert refused == {"ingress/odd.test", "ingress/odder.test"}
 
 
 async def test_the_edge_serves_without_control_plane_also_after_its_own_restart(running: World) -> None:
@@ -288,3 +291,19 @@ async def test_a_new_worker_remembers_what_the_old_one_did_but_not_what_changed(
     await plane.publish({key(3): None})
     await running.settled()
     assert [edge.get(number) for number in range(1, 6)] == [401, 401, 401, 200, 200]
+
+
+async def test_an_edge_told_to_end_finishes_what_is_open_and_closes_what_is_idle(running: World) -> None:
+    edge = running.edge
+    await running.serve(1)
+    idle = http.client.HTTPConnection("127.0.0.1", edge.http_port, timeout=5)
+    idle.request("GET", "/", headers=headers_for(1))
+    idle.getresponse().read()
+    running.origin.delay_seconds = 1.0
+    slow = asyncio.create_task(asyncio.to_thread(edge.get, 1))
+    await eventually(lambda: running.origin.waiting)
+    started = time.monotonic()
+    assert await edge.signal(signal.SIGTERM) == 0
+    assert await slow == 200
+    assert time.monotonic() - started < 5
+    assert len(running.plane.events()) == 2

@@ -104,6 +104,10 @@ class Control:
         info = await self.info()
         return info.get("Stopping") == "1" and info.get("CurrConns") == "0"
 
+    async def requests(self) -> int:
+        """How many requests are being answered now; an idle connection is none."""
+        return (await self._command("show sess")).count("fe=edge ")
+
     async def count(self, which: TokenMap) -> int:
         """The number of entries in a map. HAProxy counts them one by one: not for every second."""
         name = await self._id(which)
