@@ -1,8 +1,8 @@
 """How far "last seen" is behind the request at full load: batches come in as from an edge, a worker process folds them.
 
 `python -m bench.lag` prints rows; `measure(...)` gives them to the whole bench. A marked token is used once per batch,
-and its row is watched from outside: the time from the use to the row is the lag, with the edge's pause between batches
-on top. The worker's CPU is read from its own clock.
+and its row is watched from outside: the time from the use to the row is the lag; the pause of an edge between batches
+comes on top. The worker's CPU is read from its own clock.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import zlib
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,21 +68,22 @@ def _load(path: Path, worker: int, rate: int, tokens: int, seconds: float) -> tu
     while time.monotonic() - began < seconds:
         due = int((time.monotonic() - began) * rate) - number
         while due > 0:
-            lines = _lines(source, ids, number, min(due, _BATCH_EVENTS))
+            at = time.time()
+            lines = _lines(source, ids, number, min(due, _BATCH_EVENTS), at)
             due, number = due - _BATCH_EVENTS, number + _BATCH_EVENTS
             batch = parse_batch("edge-1", "w1", start, False, zlib.compress(lines, 1))
             with database.write() as connection:
                 take_in(connection, batch, datetime.now(UTC))
+            watch.used(at)
             start = batch.end
         time.sleep(_PAUSE_SECONDS)
     used = (cpu_seconds(worker) - used) / (time.monotonic() - began)
     return watch.stop(), used
 
 
-def _lines(source: random.Random, ids: list[str], first: int, count: int) -> bytes:
-    now = time.time()
+def _lines(source: random.Random, ids: list[str], first: int, count: int, at: float) -> bytes:
     lines = [
-        f'{{"n":{n},"t":{now:.3f},"ray":"{source.getrandbits(64):016x}","acct":"{ACCOUNT}","app":"{APP}",'
+        f'{{"n":{n},"t":{at:.3f},"ray":"{source.getrandbits(64):016x}","acct":"{ACCOUNT}","app":"{APP}",'
         f'"id":"{source.choice(ids)}","pol":"{POLICY}","why":"service_auth","host":"echo.localhost","ip":"127.0.0.1",'
         f'"m":"GET","path":"/api/v1/items/{n}","st":200,"end":"--"}}\n'
         for n in range(first, first + count)
@@ -91,30 +93,33 @@ def _lines(source: random.Random, ids: list[str], first: int, count: int) -> byt
 
 
 class _Watch:
-    """Looks at the marked token's row a hundred times a second: each time it changes, how old its use is."""
+    """Looks at the marked token's row a hundred times a second: a use lags until it, or a later one, is shown."""
 
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
+        self._uses: deque[float] = deque()
         self._lags: list[float] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
+    def used(self, at: float) -> None:
+        """The marked token was used."""
+        self._uses.append(at)
+
     def stop(self) -> list[float]:
-        """End; the lags in seconds, the pause of the edge included."""
+        """End; the lags in seconds. A use that is not shown yet counts with its age."""
         self._stop.set()
         self._thread.join()
-        return self._lags
+        return self._lags + [time.time() - at for at in self._uses]
 
     def _run(self) -> None:
-        last = 0
         while not self._stop.wait(0.01):
             row = self._reader.execute("SELECT seen_at FROM last_seen WHERE client_id = ?", (_MARKED,)).fetchone()
-            # While it stands still, what is shown grows older: the lag just before a change is the worst.
-            if row is not None:
-                if last:
-                    self._lags.append(time.time() - last / 1e6)
-                last = row[0]
+            now = time.time()
+            # Lines carry milliseconds.
+            while row is not None and self._uses and self._uses[0] <= row[0] / 1e6 + 0.001:
+                self._lags.append(now - self._uses.popleft())
 
 
 if __name__ == "__main__":
