@@ -99,6 +99,27 @@ def test_what_a_client_claims_about_itself_is_replaced(
     assert request.header("cf-access-jwt-assertion")
 
 
+@pytest.mark.parametrize("kept", ["", ", keep-alive", ", close"], ids=["alone", "keep-alive", "close"])
+def test_client_cannot_have_the_assertion_taken_away_behind_the_edge(
+    foregate: Foregate, origin: Origin, app: App, token: Token, kept: str
+) -> None:
+    """RFC 9110 7.6.1: a proxy before the origin removes what Connection names."""
+    named = ("Connection", f"Cf-Access-Jwt-Assertion, X-Forwarded-For{kept}")
+    request = sent(foregate, origin, app, "/", [*token.headers, named])
+    assert request.all("connection") == []
+    assert request.header("cf-access-jwt-assertion")
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "TLS/1.0", "other"])
+def test_client_cannot_leave_http_but_for_a_websocket(
+    foregate: Foregate, origin: Origin, app: App, token: Token, protocol: str
+) -> None:
+    """After a switch of protocols nobody would judge what follows on the connection."""
+    headers = [*token.headers, ("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", protocol)]
+    request = sent(foregate, origin, app, "/", headers)
+    assert request.all("upgrade") == request.all("connection") == []
+
+
 def test_cookies_of_the_application_stay(foregate: Foregate, origin: Origin, app: App, token: Token) -> None:
     request = sent(foregate, origin, app, "/", [*token.headers, ("Cookie", "a=1; CF_Authorization=forged; b=2")])
     cookies = [item.strip() for value in request.all("cookie") for item in value.split(";")]
