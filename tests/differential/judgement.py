@@ -191,4 +191,4 @@ def _address(text: str) -> str:
 def _cookies(values: Iterable[str]) -> list[str]:
     """The cookies but the edge's own."""
     pairs = (pair.strip() for value in values for pair in value.split(";"))
-    return [pair for pair in pairs if pair and not pair.lower().startswith("cf_authorization=")]
+    return [pair for pair in pairs if "=" in pair and not pair.lower().startswith("cf_authorization=")]
