@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from cloudflare import Cloudflare
 
+from harness.leftovers import assert_nothing_left
 from harness.product import Foregate, running_foregate
 from harness.waiting import until
 
@@ -173,15 +174,3 @@ def test_it_ends_while_it_is_still_starting(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
         assert_nothing_left(product)
-
-
-def assert_nothing_left(product: Foregate) -> None:
-    """No process, no socket, no lock, no listener."""
-    for name in ("up", "api", "worker", "edge", "echo", "haproxy"):
-        assert product.processes(name) == []
-    left = [path for path in product.home.rglob("*") if path.is_socket() or path.suffix == ".lock"]
-    assert left == []
-    for port in (product.api_port, product.http_port, product.https_port):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))

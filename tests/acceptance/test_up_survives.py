@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from harness.leftovers import assert_nothing_left
 from harness.processes import kill
 from harness.product import Foregate, running_foregate
 from harness.waiting import until
@@ -140,5 +141,4 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
         product.supervisor.send_signal(signal.SIGINT)
         assert product.supervisor.wait(10) == 1
         product.supervisor = None
-        for name in ("up", "api", "worker", "edge", "echo", "haproxy"):
-            assert product.processes(name) == [], name
+        assert_nothing_left(product)

@@ -208,7 +208,8 @@ class Agent:
         }
 
     def _problems(self) -> list[str]:
-        return [text for text in (self._engine.error, *self._engine.problems) if text]
+        feed = self._feed.status.reason
+        return [text for text in (self._engine.error, self._following.problem, feed, *self._engine.problems) if text]
 
     async def _write_status(self) -> None:
         """What `foregate status` shows; for people and for whoever looks after the machine."""
@@ -222,7 +223,8 @@ class Agent:
             "feed": asdict(self._feed.status),
             "report_error": self._reporter.error,
         }
-        await asyncio.to_thread(_write_beside, self._paths.status, orjson.dumps(body))
+        with suppress(OSError):  # a full disk is told of in the report
+            await asyncio.to_thread(_write_beside, self._paths.status, orjson.dumps(body))
 
 
 def parent_of(process: int) -> int:

@@ -209,7 +209,10 @@ class Fleet:
         identities = [worker.identity for worker in everyone] + ([starting] if starting else [])
         serving = self.current.identity if self.current else None
         entries = [{**asdict(one), "memory": asdict(self.memory) if one is serving else None} for one in identities]
-        write_private(self._paths.roster, orjson.dumps(entries))
+        try:
+            write_private(self._paths.roster, orjson.dumps(entries))
+        except OSError as error:  # the workers are there all the same
+            log.error("roster_not_written", reason=str(error))
 
 
 async def _drain_and_close(worker: Worker, deadline_seconds: float) -> None:

@@ -6,6 +6,7 @@ The state lives on one thread; `in_state` is the only way to it. The feed client
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -41,8 +42,14 @@ class StateThread:
         self._thread = ThreadPoolExecutor(1, "state")
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
-        """`work(state, *arguments)`, after what was asked for before."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._state, *arguments)
+        """`work(state, *arguments)`, after what was asked for before.
+
+        OSError where the disk does not do its part (it is full, say): nothing was kept, and a later try may do better.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._state, *arguments)
+        except sqlite3.OperationalError as error:
+            raise OSError(f"the edge's state cannot be used: {error}") from error
 
     def close(self) -> None:
         """Finish what was asked for and close the file."""
@@ -79,6 +86,8 @@ class Following:
         self._intake: Intake | None = None
         self._cursor = 0
         self._is_complete = False
+        # Why records of this connection could not be kept, or ''.
+        self.problem = ""
 
     async def start(self) -> None:
         """Serve what is on disk, if the edge has ever been given the whole state."""
@@ -96,37 +105,56 @@ class Following:
 
     async def prepare(self) -> None:
         """Before each connection. FeedBroken where the secrets cannot be had."""
+        self.problem = ""
         sealed = await control_plane.fetch_secrets(self._http)
         try:
             secrets = open_secrets(sealed, self._edge_id, self._edge_key)
         except SealBroken as error:
             raise FeedBroken("the control plane's secrets do not open under this edge's key") from error
         if secrets != self._engine.secrets:
-            await asyncio.to_thread(keep_secrets, self._paths.secrets, sealed)
-            await self._know(secrets)
+            try:
+                await asyncio.to_thread(keep_secrets, self._paths.secrets, sealed)
+                await self._know(secrets)
+            except OSError as error:
+                raise FeedBroken(str(error)) from error
         if self._intake is not None:
             self._intake.abandon_snapshot()
 
     async def take(self, records: list[dict[str, object]]) -> None:
         """See `FeedHandler.take`."""
         before = self._cursor
-        await self._bring(await self._state.run(lambda _: self._known_intake().take(records)), before)
+        try:
+            # Once something could not be kept, nothing after it may be, or it would never be asked for again.
+            taken = None if self.problem else await self._change(lambda intake: intake.take(records))
+        except FeedBroken as error:
+            taken, self.problem = None, str(error)
+            log.error("records_not_kept", reason=self.problem)
+        if taken is None:
+            # A revocation does not wait for a disk.
+            revoked = await self._change(lambda intake: intake.revocations(records))
+            await self._maps.push(revoked, must_recheck=True, is_kept=False)
+            return
+        await self._bring(taken, before)
         while self._maps.is_full:  # noqa: ASYNC110 (a fold ends seldom, and here nobody waits but the feed)
             await asyncio.sleep(_BACKPRESSURE_SECONDS)
 
     async def begin_snapshot(self) -> None:
         """See `FeedHandler.begin_snapshot`."""
-        await self._state.run(lambda _: self._known_intake().begin_snapshot())
+        await self._change(Intake.begin_snapshot)
 
     async def end_snapshot(self, end: SnapshotEnd) -> None:
         """See `FeedHandler.end_snapshot`."""
+        if self.problem:
+            raise FeedBroken(self.problem)
         before = self._cursor
-        taken = await self._state.run(lambda _: self._known_intake().end_snapshot(end.seq, end.records))
+        taken = await self._change(lambda intake: intake.end_snapshot(end.seq, end.records))
         await self._bring(taken, before)
         await self._complete()
 
     async def caught_up(self, seq: int) -> None:
-        """See `FeedHandler.caught_up`."""
+        """See `FeedHandler.caught_up`. Where something could not be kept, this is the moment to ask for it again."""
+        if self.problem:
+            raise FeedBroken(self.problem)
         if seq and seq <= self._cursor:
             await self._complete()
 
@@ -142,10 +170,23 @@ class Following:
         self._cursor = taken.cursor
         self._on_change()
 
+    async def _change(self, work: Callable[[Intake], T]) -> T:
+        """What the feed brings, into the state. Where the disk refuses it, the feed is left for a while."""
+        if self._intake is None:
+            raise RuntimeError("records before secrets")
+        intake = self._intake
+        try:
+            return await self._state.run(lambda _: work(intake))
+        except OSError as error:
+            raise FeedBroken(str(error)) from error
+
     async def _complete(self) -> None:
         """The edge has been given everything once; from now on it may serve from its disk alone."""
         if not self._is_complete:
-            await self._state.run(_set_complete)
+            try:
+                await self._state.run(_set_complete)
+            except OSError as error:
+                raise FeedBroken(str(error)) from error
             self._is_complete = True
             self._engine.want_worker("the first whole state is here")
 
@@ -169,12 +210,7 @@ class Following:
             log.info("secrets_changed", peppers=sorted(secrets.peppers))
             self._engine.want_worker("the edge's secrets changed")
         before = self._cursor
-        await self._bring(await self._state.run(lambda _: self._known_intake().retry_held()), before)
-
-    def _known_intake(self) -> Intake:
-        if self._intake is None:
-            raise RuntimeError("records before secrets")
-        return self._intake
+        await self._bring(await self._change(Intake.retry_held), before)
 
 
 def _set_complete(state: State) -> None:

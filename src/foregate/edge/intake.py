@@ -76,6 +76,26 @@ class Intake:
                 self._state.see(known)
         return taken
 
+    def revocations(self, wire_records: Iterable[object]) -> dict[str, str | None]:
+        """The tokens that these records delete or disable, with their entries, in case nothing can be kept now: a
+        revocation is not to wait for a disk. Writes nothing; the records must come again."""
+        found: dict[str, str | None] = {}
+        known: dict[str, Known | None] = {}
+        for wire_record in wire_records:
+            key = claimed_key(wire_record)
+            before = known[key] if key in known else self._known(key)
+            verdict = judge(self.checks, before, wire_record)
+            if not isinstance(verdict, Apply) or not _is_token(key):
+                continue
+            known[key] = Known(verdict.record.seq, verdict.value)
+            found.pop(verdict.record.name, None)
+            match verdict.value:
+                case None:
+                    found[verdict.record.name] = None
+                case wire.TokenValue(is_enabled=False):
+                    found[verdict.record.name] = self._token_entry(verdict.record.name, verdict.value)
+        return found
+
     def retry_held(self) -> Taken:
         """Judge the held records again, after what they waited for may have come."""
         return self.take([decode(wire_record) for _, wire_record in self._state.held()])

@@ -97,7 +97,11 @@ class Shipper:
         """Ship for ever."""
         pause = self._pause_seconds
         while True:
-            _, is_behind = await self.ship_once()
+            try:
+                _, is_behind = await self.ship_once()
+            except OSError as error:  # the disk, say, is full; it may be better later
+                is_behind = False
+                self._note_error(str(error))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS) if self.status.error else self._pause_seconds
             if not is_behind:
                 await asyncio.sleep(pause)

@@ -40,6 +40,7 @@ class TokenMaps:
         self._overlay: dict[str, str | None] = {}
         self._since_fold: set[str] | None = None
         self._since_launch: set[str] | None = None
+        self._unkept: set[str] = set()
         self._is_tracking = False
         self._lock = asyncio.Lock()
         self._base_tokens = 0
@@ -79,14 +80,16 @@ class TokenMaps:
         """Whether a token's entry is still what it was when it was read, after `folds` was seen to be `stamp`."""
         return stamp == self.folds and self._overlay.get(client_id, entry) == entry
 
-    async def push(self, tokens: dict[str, str | None], *, must_recheck: bool) -> None:
+    async def push(self, tokens: dict[str, str | None], *, must_recheck: bool, is_kept: bool = True) -> None:
         """Tell every worker of changed tokens; in force when this returns.
 
-        `must_recheck`: connections may remember something of them (not so if all are new).
+        `must_recheck`: connections may remember something of them (not so if all are new). `is_kept`: the state on disk
+        has them; one that has not survives folds until it is pushed again.
         """
         if not self._is_tracking:
             return  # nothing was ever served: the first base map will hold it all
         self._changed_at = time.monotonic()
+        self._unkept = self._unkept - tokens.keys() if is_kept else self._unkept | tokens.keys()
         known = self._overlay.keys() & tokens.keys()
         self._overlay.update(tokens)
         for collected in (self._since_fold, self._since_launch):
@@ -102,7 +105,7 @@ class TokenMaps:
         """The overlay as a map file for a worker that starts; what is pushed from here on is missing in it."""
         self._since_launch = set()
         # In the middle of a fold, the base that it starts from holds the rest.
-        client_ids = self._overlay if self._since_fold is None else self._since_fold
+        client_ids = self._overlay if self._since_fold is None else self._since_fold | self._unkept
         return "".join(f"{line.text}\n" for line in self._lines(client_ids))
 
     async def end_launch(self, base: BaseMap) -> None:
@@ -131,7 +134,7 @@ class TokenMaps:
                 await self._fleet.current.control.replace(TokenMap.OVERLAY, list(self._lines(self._overlay)))
 
     def _forget_folded(self, base: BaseMap) -> None:
-        kept, self._since_fold = self._since_fold or set(), None
+        kept, self._since_fold = (self._since_fold or set()) | self._unkept, None
         self.folds += 1
         self.load([(client_id, self._overlay[client_id]) for client_id in kept], base)
         log.info("tokens_folded", base=base.tokens, overlay=len(kept))

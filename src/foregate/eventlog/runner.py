@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from foregate.core.clock import Clock, to_micros
 from foregate.core.errors import ErrorCode, ForegateError
@@ -171,8 +171,7 @@ class Runner:
             return False
         except Exception as error:
             self._log.exception("consumer_failed", consumer=name, offset=progress.offset, failures=progress.failures)
-            # A database that is full or busy says nothing about the records.
-            if not (isinstance(error, ForegateError) and error.code is ErrorCode.UNAVAILABLE):
+            if _blames_records(error):
                 progress.failures += 1
                 if progress.failures >= TRIES:
                     progress.careful_until = max(progress.careful_until, reads.offset)
@@ -207,6 +206,13 @@ class Runner:
             with job.database.read() as connection:
                 found = self._progress[job.consumer.name] = _Progress(_offset(connection, job))
         return found
+
+
+def _blames_records(error: Exception) -> bool:
+    """Whether the records may be at fault. A database that is full, busy or of another schema says nothing about them;
+    set aside, they would never be counted once it is put right."""
+    is_outage = isinstance(error, ForegateError) and error.code is ErrorCode.UNAVAILABLE
+    return not (is_outage or isinstance(error, OperationalError))
 
 
 def _offset(connection: Connection, job: Job) -> int:

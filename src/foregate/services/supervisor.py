@@ -17,7 +17,7 @@ from foregate.core.errors import ErrorCode, ForegateError
 from foregate.services.board import Board
 from foregate.services.children import Child, ChildSpec, GaveUp
 from foregate.services.curl import curl_lines
-from foregate.services.engines import end_workers
+from foregate.services.engines import clear_sockets, end_workers, find_workers
 from foregate.services.holder import Held, find_holder, hold
 from foregate.services.home import Home, open_home
 from foregate.services.process import held_message, lock_path
@@ -72,7 +72,7 @@ class _Supervisor:
             return await self._run_children()
         finally:
             self._board.close()
-            _clear_run_folder(self._home)
+            _clear_away(self._settings, self._home)
 
     async def _run_children(self) -> bool:
         keeping = [asyncio.create_task(child.run()) for child in self._children]
@@ -181,9 +181,11 @@ def _specs(settings: Settings, home: Home) -> list[ChildSpec]:
     ]
 
 
-def _clear_run_folder(home: Home) -> None:
-    """Remove the report and the locks of children that were killed and could not do it themselves."""
+def _clear_away(settings: Settings, home: Home) -> None:
+    """Remove the report, and the locks and sockets of children that were killed and could not do it themselves."""
     status_path(home).unlink(missing_ok=True)
     for name in PROCESSES:
         if find_holder(lock_path(home, name)) is None:
             lock_path(home, name).unlink(missing_ok=True)
+    if find_holder(lock_path(home, "edge")) is None and not find_workers(settings, home):
+        clear_sockets(settings, home)

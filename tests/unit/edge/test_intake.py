@@ -183,3 +183,19 @@ def test_an_end_without_a_beginning_drops_nothing(intake: Intake, state: State) 
     intake.take([token(1, 1)])
     assert intake.end_snapshot(9, 0).tokens == {}
     assert state.number("tokens") == 1
+
+
+def test_revocations_are_known_even_where_nothing_can_be_kept(intake: Intake, state: State) -> None:
+    intake.take([token(1, 1), token(2, 2), token(3, 3)])
+    records = [
+        gone(f"token/{client(1)}", 4),
+        token(2, 5, enabled=False),
+        token(4, 6),
+        token(5, 7, enabled=False),
+        token(5, 8),
+        gone("app/x", 9),
+        {**gone(f"token/{client(3)}", 10), "mac": "0" * 64},
+    ]
+    assert intake.revocations(records) == {client(1): None, client(2): "a 0"}
+    assert state.number("cursor") == 3
+    assert len(list(state.token_entries())) == 3

@@ -195,6 +195,19 @@ def test_outage_of_the_database_sets_no_record_aside(database: Database) -> None
     assert (kept(database), offsets(database)) == (["a"], {"keeper": (1, 0, 0)})
 
 
+def test_schema_that_does_not_fit_sets_no_record_aside(database: Database) -> None:
+    fill(database, b"a")
+    statements = iter(["SELECT missing FROM last_seen"] * 6)
+
+    def outdated(_: list[LogRecord]) -> None:
+        for statement in statements:
+            with database.read() as connection:
+                connection.exec_driver_sql(statement)
+
+    finish(runner_of(database, Keeper(breaks=outdated)))
+    assert (kept(database), offsets(database)) == (["a"], {"keeper": (1, 0, 0)})
+
+
 def test_records_trimmed_before_they_were_read_are_counted(database: Database) -> None:
     fill(database, b"a", b"b", b"c")
     with database.write() as connection:
