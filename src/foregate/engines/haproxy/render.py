@@ -13,11 +13,11 @@ from pathlib import Path
 import jinja2
 
 from foregate.core.targets import HOST_FORM, MAX_HOST_LENGTH
-from foregate.engines.haproxy import answers, origins
-from foregate.engines.haproxy.config import Application, Backend, Config, Kind, PrefixRoute, Route
+from foregate.engines.haproxy import answers, origins, routes
+from foregate.engines.haproxy.config import Application, Backend, Config
 from foregate.engines.haproxy.maps import HOT
 from foregate.engines.haproxy.policies import policy_lines
-from foregate.engines.haproxy.words import HEADER, KEY, NAME, NETWORK, VALUE, Lists, checked, literal, quote
+from foregate.engines.haproxy.words import HEADER, NAME, NETWORK, VALUE, Lists, checked, literal, quote
 
 # `words` begins inside the account's quotes and ends inside the host's. `c` counts the lines of this worker one by one;
 # `n`, its number of streams, is used up by the agent's commands and questions too.
@@ -44,8 +44,7 @@ def render(config: Config, socket: Path) -> Mapping[str, str]:
     lists = Lists()
     return {
         "haproxy.cfg": _main(config, socket, lists),
-        "routes.map": "".join(f"{_prefix_key(p)} {_prefix_value(p.route)}\n" for p in config.prefixes),
-        "expressions.map": "".join(f"{checked(KEY, e.expression)} {_value(e.route)}\n" for e in config.expressions),
+        **routes.route_files(config),
         "applications.map": "".join(_application_lines(config)),
         "edge.lua": _resource("edge.lua"),
         **{f"certs-{checked(NAME, account.account_id)}.json": account.jwks for account in config.accounts},
@@ -58,6 +57,10 @@ def _main(config: Config, socket: Path, lists: Lists) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - not HTML
     template = environment.from_string(_resource("haproxy.cfg.j2"))
     files, settings = config.settings.files, config.settings
+    # A connection's client may be another one at each request, or an IPv4 address in IPv6's clothes.
+    may_be_mapped = bool(settings.trusted_proxies or settings.proxy_protocol_from) or any(
+        bind.address.startswith("[") for bind in settings.binds
+    )
     text = template.render(
         config=config,
         settings=settings,
@@ -68,8 +71,8 @@ def _main(config: Config, socket: Path, lists: Lists) -> str:
         trusted_proxies=" ".join(checked(NETWORK, network) for network in settings.trusted_proxies),
         proxy_protocol_from=" ".join(checked(NETWORK, network) for network in settings.proxy_protocol_from),
         has_tls=any(bind.is_tls for bind in settings.binds),
-        may_be_mapped=bool(settings.trusted_proxies or settings.proxy_protocol_from)
-        or any(bind.address.startswith("[") for bind in settings.binds),
+        may_be_mapped=may_be_mapped,
+        client="src" if may_be_mapped else "var(sess.ip)",
         has_classes=any(prefix.host.startswith("*.") for prefix in config.prefixes),
         needs_resolver=origins.needs_resolver(config),
         token_headers=_token_headers(config),
@@ -82,7 +85,9 @@ def _main(config: Config, socket: Path, lists: Lists) -> str:
         timeout_lines=lambda backend: list(origins.timeout_lines(backend)),
         first_lines=lambda backend: list(origins.first_lines(backend)),
         last_lines=lambda backend: list(origins.last_lines(backend)),
-        backend_name=lambda backend: checked(NAME, f"{backend.app_name}.{backend.ingress_name}"),
+        backend_name=routes.backend_name,
+        name_length=routes.NAME_LENGTH,
+        flags_at=routes.FLAGS_AT,
         app_words=_app_words,
         open_words=_open_words,
         hot=HOT,
@@ -101,36 +106,6 @@ def _resource(name: str) -> str:
 def _token_headers(config: Config) -> list[str]:
     apps = (backend.application for backend in config.backends)
     return sorted({checked(HEADER, app.token_header) for app in apps if app and app.token_header})
-
-
-def _prefix_key(prefix: PrefixRoute) -> str:
-    """Host, path and a slash; a slash instead of `*.`, as no host that was let through has one."""
-    host = f"/{prefix.host[2:]}" if prefix.host.startswith("*.") else prefix.host
-    return f"{checked(KEY, host + prefix.path)}/"
-
-
-def _prefix_value(route: Route) -> str:
-    """`backend|flags|account|app key|token header|rank|ingress`: the template's `rt`."""
-    return _value(route, f"{route.app_name}.{route.ingress_name}" if route.app_name else "", route.ingress_name)
-
-
-def _value(route: Route, backend: str | None = None, ingress: str = "") -> str:
-    """Of an expression, the backend lacks the ingress's name: that of the host's own route is put behind the dot."""
-    kind = "s" if route.kind is Kind.APPLICATION and route.is_steady else route.kind.value
-    marks = {
-        "o": route.is_sole,
-        "x": route.has_rivals,
-        "t": bool(route.token_header),
-        "c": route.needs_token,
-        "C": route.no_credentials_status == 401,
-    }
-    flags = kind + "".join(mark for mark, holds in marks.items() if holds)
-    name = f"{route.app_name}." if backend is None else backend
-    # The rank counts only beside an expression; left out elsewhere, so that a route stays what it is (it is part of the
-    # key of hot entries) when a pattern is added somewhere else.
-    rank = str(route.rank) if route.has_rivals or backend is None else ""
-    parts = (name, flags, route.account_id, route.app_key, route.token_header, rank, ingress)
-    return "|".join(checked(VALUE, part) for part in parts)
 
 
 def _application_lines(config: Config) -> Iterator[str]:

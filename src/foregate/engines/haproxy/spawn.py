@@ -137,7 +137,7 @@ def _secrets_file(peppers: Mapping[int, bytes], generation: int) -> int:
     over as late as it can, is read when the time-consuming one is in memory already.
     """
     lines = [f"set-var proc.pepper{number} str({base64.b64encode(key).decode()})" for number, key in peppers.items()]
-    salt = hmac.digest(peppers[max(peppers)], b"hot map", "sha256").hex()
+    salt = base64.b64encode(hmac.digest(peppers[max(peppers)], b"hot map", "sha256")[:18]).decode()
     warm = 'set-var proc.warm str(-),map_str("${FOREGATE_MAPS}/base.map")'
     numbers = [f"set-var proc.gen int({generation})", f"set-var proc.salt str({salt})"]
     text = "\n".join(["global", warm, *numbers, *lines, ""])
