@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,6 +25,8 @@ from harness.waiting import until
 
 # Enough connections that neither side waits for the other; few enough that each repeats often.
 _CONNECTIONS = 32
+# Agent, API and worker together, with nothing to do.
+_QUIET_CORES = 0.04
 # The API takes up to 1,000 ingress rules for one tunnel.
 _HOSTS_A_TUNNEL = 900
 
@@ -33,6 +37,15 @@ class Round:
 
     rate: float
     cpu_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The rounds of the bare proxy, and of each kind of caller with HAProxy alone and with the whole product."""
+
+    bare: list[Round]
+    alone: dict[str, list[Round]]
+    whole: dict[str, list[Round]]
 
 
 def guard(product: Foregate, origin_port: int, hosts: list[str]) -> None:
@@ -67,7 +80,11 @@ def guard(product: Foregate, origin_port: int, hosts: list[str]) -> None:
 def guarded_requests(
     product: Foregate, folder: Path, host: str, known: list[Credential], *, rounds: int, seconds: float
 ) -> list[Row]:
-    """Bare proxy, one repeating caller a connection, and each request another token, in turn."""
+    """Bare proxy, one repeating caller a connection, and each request another token, in turn.
+
+    Each guarded round runs twice: with agent, API and worker paused, so that HAProxy is held against HAProxy (nobody
+    reads the bare proxy's event lines either), and with everything on the same cores, as it is.
+    """
     repeat = write_script(folder, "repeat", [Caller(host, known[0].client_id, known[0].secret)])
     others = write_script(folder, "others", [Caller(host, c.client_id, c.secret) for c in known])
     plain = write_script(folder, "plain", [Caller(host)])
@@ -76,12 +93,44 @@ def guarded_requests(
         configuration = _worker_configuration(product)
         with running_bare(folder, configuration, origin.port) as bare:
             _warm(product, others, len(known))
-            measured: dict[str, list[Round]] = {"bare": [], "repeat": [], "others": []}
+            measured = Measured([], {"repeat": [], "others": []}, {"repeat": [], "others": []})
             for _ in range(rounds):
-                measured["bare"].append(measured_round(bare.pid, bare.port, plain, seconds))
-                measured["repeat"].append(measured_round(worker_pid(product), product.http_port, repeat, seconds))
-                measured["others"].append(measured_round(worker_pid(product), product.http_port, others, seconds))
+                until_shipped(product)
+                measured.bare.append(measured_round(bare.pid, bare.port, plain, seconds))
+                for kind, script in (("repeat", repeat), ("others", others)):
+                    until_shipped(product)
+                    with paused(product):
+                        alone = measured_round(worker_pid(product), product.http_port, script, seconds)
+                    until_shipped(product)
+                    whole = measured_round(worker_pid(product), product.http_port, script, seconds)
+                    measured.alone[kind].append(alone)
+                    measured.whole[kind].append(whole)
     return _rows(measured, len(known), rounds, seconds)
+
+
+@contextmanager
+def paused(product: Foregate) -> Iterator[None]:
+    """Agent, API and worker stand still for the block; HAProxy goes on with what it knows."""
+    pids = [process.pid for name in ("worker", "edge", "api") for process in product.processes(name)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def until_shipped(product: Foregate) -> None:
+    """Until agent, API and worker have caught up: they use next to no CPU."""
+    pids = [process.pid for name in ("worker", "edge", "api") for process in product.processes(name)]
+
+    def is_quiet() -> bool:
+        before = sum(cpu_seconds(pid) for pid in pids)
+        time.sleep(1)
+        return sum(cpu_seconds(pid) for pid in pids) - before < _QUIET_CORES
+
+    until(is_quiet, 60, "the events have been shipped and folded")
 
 
 def worker_pid(product: Foregate) -> int:
@@ -183,20 +232,24 @@ def _worker_configuration(product: Foregate) -> Path:
     return found[-1]
 
 
-def _rows(measured: dict[str, list[Round]], tokens: int, rounds: int, seconds: float) -> list[Row]:
-    bare_cpu = median([r.cpu_us for r in measured["bare"]])
-    bare_rate = median([r.rate for r in measured["bare"]])
+def _rows(measured: Measured, tokens: int, rounds: int, seconds: float) -> list[Row]:
+    bare_cpu, bare_rate = _medians(measured.bare)
+    conditions = f"{tokens:,} tokens known to the load, {rounds} rounds of {seconds:.0f} s, {_CONNECTIONS} connections"
     rows = []
     for kind, name, rate_target, cpu_target in (
         ("repeat", "same client repeating", 0.85, 1.20),
         ("others", "each request another token", 0.62, 1.62),
     ):
-        cpu = median([r.cpu_us for r in measured[kind]])
-        rate = median([r.rate for r in measured[kind]])
-        note = (
-            f"{cpu:.1f} us against {bare_cpu:.1f} us bare; {rate:,.0f}/s against {bare_rate:,.0f}/s; "
-            f"{tokens:,} tokens known to the load, {rounds} rounds of {seconds:.0f} s, {_CONNECTIONS} connections"
-        )
+        cpu, rate = _medians(measured.alone[kind])
+        note = f"{cpu:.1f} us against {bare_cpu:.1f} us bare; {rate:,.0f}/s against {bare_rate:,.0f}/s; {conditions}"
         rows.append(Row(f"{name}: CPU a request / bare", cpu / bare_cpu, cpu_target, "x", True, note))
         rows.append(Row(f"{name}: throughput / bare", rate / bare_rate, rate_target, "x", False, note))
+        cpu, rate = _medians(measured.whole[kind])
+        note = f"{cpu:.1f} us; {rate:,.0f}/s; agent, API and worker take in the events on the same cores"
+        rows.append(Row(f"{name}: throughput / bare, cores shared", rate / bare_rate, rate_target, "x", False, note))
     return rows
+
+
+def _medians(found: list[Round]) -> tuple[float, float]:
+    """CPU a request and rate."""
+    return median([one.cpu_us for one in found]), median([one.rate for one in found])

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import edge
@@ -19,20 +21,38 @@ from harness.waiting import until
 _REPLACEMENTS = 10
 
 
-def repeating_cpu(
-    product: Foregate, folder: Path, host: str, caller: Credential, *, rounds: int, seconds: float
-) -> float:
-    """Microseconds of HAProxy's CPU a request for a caller that repeats on its connection to a guarded host."""
-    script = write_script(folder, "scale", [Caller(host, caller.client_id, caller.secret)])
-    _until_let_in(product, host, caller)
-    run(script, product.http_port, seconds=2)
-    pid = edge.worker_pid(product)
-    return median([edge.measured_round(pid, product.http_port, script, seconds).cpu_us for _ in range(rounds)])
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """A running product of some size, and one caller that its host lets in."""
+
+    product: Foregate
+    host: str
+    caller: Credential
+
+
+def repeating_cpu(sized: Mapping[str, Sized], folder: Path, *, rounds: int, seconds: float) -> dict[str, float]:
+    """Microseconds of HAProxy's CPU a request for a caller that repeats on its connection, by size, in interleaved
+    rounds: medians."""
+    scripts = {
+        name: write_script(folder, f"scale-{name}", [Caller(one.host, one.caller.client_id, one.caller.secret)])
+        for name, one in sized.items()
+    }
+    for name, one in sized.items():
+        _until_let_in(one.product, one.host, one.caller)
+        run(scripts[name], one.product.http_port, seconds=2)
+    measured: dict[str, list[float]] = {name: [] for name in sized}
+    for _ in range(rounds):
+        for name, one in sized.items():
+            edge.until_shipped(one.product)
+            pid = edge.worker_pid(one.product)
+            found = edge.measured_round(pid, one.product.http_port, scripts[name], seconds)
+            measured[name].append(found.cpu_us)
+    return {name: median(found) for name, found in measured.items()}
 
 
 def ratio(name: str, many: float, few: float, rounds: int) -> Row:
     """`many` against `few`, which should cost the same."""
-    note = f"{many:.1f} us against {few:.1f} us, repeating client, medians of {rounds}, two homes one after the other"
+    note = f"{many:.1f} us against {few:.1f} us, repeating client, medians of {rounds} interleaved rounds"
     return Row(name, many / few, 1.05, "x", True, note)
 
 

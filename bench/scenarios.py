@@ -12,7 +12,7 @@ from bench import control_plane, edge, fold, home
 from bench.engines import running_origin
 from bench.measure import memory_bytes
 from bench.report import Row
-from bench.scale import ratio, repeating_cpu, replacements
+from bench.scale import Sized, ratio, repeating_cpu, replacements
 from harness.ports import free_ports
 from harness.product import Foregate
 from harness.waiting import until
@@ -70,27 +70,33 @@ def guarded(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
 
 def scale(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
     """Cost against size: a thousand and a million tokens, one application and 2,000; a million's memory and start."""
-    with running_origin(folder) as origin:
-        with product_with(folder / "few", 1_000) as (product, known):
-            edge.guard(product, origin.port, [_HOST])
-            few = repeating_cpu(product, folder, _HOST, known[0], rounds=rounds, seconds=seconds)
-            edge.guard(product, origin.port, [f"app-{number}.localhost" for number in range(2_000)])
-            _wait_for_changes(product)
-            last = "app-1999.localhost"
-            apps = repeating_cpu(product, folder, last, known[0], rounds=rounds, seconds=seconds)
-        with product_with(folder / "many", 1_000_000) as (product, known):
-            edge.guard(product, origin.port, [_HOST])
-            many = repeating_cpu(product, folder, _HOST, known[0], rounds=rounds, seconds=seconds)
-            pids = [*(process.pid for process in product.processes("edge")), edge.worker_pid(product)]
-            memory = sum(memory_bytes(pid) for pid in pids) / 1e6
-            product.stop()
-            begun = time.perf_counter()
-            product.start(ready_seconds=600)
-            took = time.perf_counter() - begun
+    last = "app-1999.localhost"
+    with (
+        running_origin(folder) as origin,
+        product_with(folder / "few", 1_000) as (few, few_known),
+        product_with(folder / "apps", 1_000) as (apps, apps_known),
+        product_with(folder / "many", 1_000_000) as (many, many_known),
+    ):
+        edge.guard(few, origin.port, [_HOST])
+        edge.guard(apps, origin.port, [f"app-{number}.localhost" for number in range(2_000)])
+        edge.guard(many, origin.port, [_HOST])
+        _wait_for_changes(apps)
+        sized = {
+            "few": Sized(few, _HOST, few_known[0]),
+            "apps": Sized(apps, last, apps_known[0]),
+            "many": Sized(many, _HOST, many_known[0]),
+        }
+        cpu = repeating_cpu(sized, folder, rounds=rounds, seconds=seconds)
+        pids = [*(process.pid for process in many.processes("edge")), edge.worker_pid(many)]
+        memory = sum(memory_bytes(pid) for pid in pids) / 1e6
+        many.stop()
+        begun = time.perf_counter()
+        many.start(ready_seconds=600)
+        took = time.perf_counter() - begun
     note = "1,000,000 tokens, agent and HAProxy, PSS"
     return [
-        ratio("1,000,000 tokens / 1,000: CPU a request", many, few, rounds),
-        ratio("2,000 applications / 1: CPU a request", apps, few, rounds),
+        ratio("1,000,000 tokens / 1,000: CPU a request", cpu["many"], cpu["few"], rounds),
+        ratio("2,000 applications / 1: CPU a request", cpu["apps"], cpu["few"], rounds),
         Row("edge with 1,000,000 tokens, memory", memory, 700, "MB", True, note),
         Row("edge with 1,000,000 tokens, serving after a cold start", took, 20, "s", True, "from `foregate up`"),
     ]
