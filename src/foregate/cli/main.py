@@ -8,10 +8,12 @@ from __future__ import annotations
 import sys
 
 import typer
+from typer._completion_classes import completion_init
 
 from foregate.cli import (
     applications,
     changes,
+    completion,
     edges,
     events,
     ingress,
@@ -26,11 +28,14 @@ app = typer.Typer(
     name="foregate",
     help="A self-hosted zero-trust edge for machines.",
     no_args_is_help=True,
+    # Typer's own option prints for the shell that it finds among its ancestors, whichever is asked for.
+    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 processes.register(app)
+completion.register(app)
 app.add_typer(tokens.app, name="token")
 app.add_typer(applications.app, name="app")
 app.add_typer(policies.app, name="policy")
@@ -43,6 +48,7 @@ app.add_typer(keys.app, name="keys")
 
 def main() -> None:
     """Run the command in `sys.argv` and exit with its code."""
+    completion_init()
     try:
         app(prog_name="foregate")
     except Exception as error:

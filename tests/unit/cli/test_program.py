@@ -106,9 +106,9 @@ def test_the_shell_completes_commands_and_options(words: str, completed: str) ->
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_completion_script_can_be_shown(shell: str) -> None:
-    done = foregate("--show-completion", shell)
+    done = foregate("completion", shell)
     assert done.returncode == 0
-    assert "foregate" in done.stdout
+    assert f"complete_{shell}" in done.stdout
 
 
 def test_a_command_starts_within_a_third_of_a_second() -> None:
