@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ def revisions(tree: str) -> list[str]:
     return [script.revision for script in scripts.walk_revisions()][::-1]
 
 
+# The steps that homes have run, with what they were then. Only grows.
+RELEASED = {
+    ("records", "0001"): "033e4002ba7bef0f5f0a1ec3a21a8a45ea44ae022b48daf8cfb6fb2c435f0cc8",
+    ("telemetry", "0001"): "64222a3f518d0f41708f6cf57f3bdbc560be56a708ff1c2cc00261a6195096f1",
+}
 STEPS = [(tree, revision) for tree in TREES for revision in revisions(tree)]
 
 
@@ -50,6 +56,19 @@ def schema(connection: Connection) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("tree", TREES)
 def test_head_named_in_the_code_is_the_newest_script(tree: str) -> None:
     assert HEADS[tree] == revisions(tree)[-1]
+
+
+@pytest.mark.parametrize(("tree", "revision"), STEPS, ids=[f"{tree}-{revision}" for tree, revision in STEPS])
+def test_released_step_is_never_changed(tree: str, revision: str) -> None:
+    """A home that ran a step never runs it again, so an edit of it reaches new homes alone."""
+    digest = hashlib.sha256()
+    for path in sorted((MIGRATIONS / tree / "versions").glob(f"{revision}_*")):
+        digest.update(f"{path.name}\n".encode() + path.read_bytes())
+    assert (tree, revision) in RELEASED, f"new step: add ({tree!r}, {revision!r}): {digest.hexdigest()!r} to RELEASED"
+    assert digest.hexdigest() == RELEASED[tree, revision], (
+        f"step {revision} of {tree} has been edited, and homes that ran it would keep the old schema: "
+        "put it back as it was and write the change as a new step"
+    )
 
 
 @pytest.mark.parametrize("tree", TREES)

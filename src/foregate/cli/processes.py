@@ -81,7 +81,9 @@ def status(
     wait: Annotated[float, typer.Option(min=0, help="Wait so many seconds for it to be ready.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Show what runs for this home. Exit code 0 if it is ready, 1 if not."""
+    """Show what runs for this home, and how well its events are folded. Exit code 0 if it is ready, 1 if not."""
+    from foregate.core.clock import utc_now
+    from foregate.services.folding import read_folding
     from foregate.services.home import Home
     from foregate.services.settings import load
     from foregate.services.status import read_status
@@ -92,14 +94,17 @@ def status(
     while not found.is_ready and time.monotonic() < deadline:
         time.sleep(_ASKED_EVERY_SECONDS)
         found = read_status(home)
+    folding = read_folding(home, utc_now())
     if as_json:
-        print_json(found.to_json())
+        print_json({**found.to_json(), "events": folding.to_json()})
     else:
         state = "ready" if found.is_ready else f"not ready: {found.problem}"
         who = "-" if found.pid is None else f"{found.pid}, since {found.since}"
         print_facts({"home": found.home, "state": state, "supervisor": who})
         rows = [(process.name, process.state, process.pid, process.restarts) for process in found.processes]
         print_table(("process", "state", "pid", "restarts"), rows)
+        for problem in folding.problems:
+            note(f"events: {problem}")
     if not found.is_ready:
         raise typer.Exit(ExitCode.FAILED)
 

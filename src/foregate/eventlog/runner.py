@@ -22,6 +22,7 @@ from foregate.core.errors import ErrorCode, ForegateError
 from foregate.eventlog.consumer import Chore, Job
 from foregate.eventlog.model import LogRecord
 from foregate.eventlog.sql import SqlLog, Watch
+from foregate.eventlog.troubles import Tell, Troubles
 
 # One read of the log: what a round holds in memory at a time.
 READ_BYTES = 4 << 20
@@ -37,6 +38,8 @@ PAUSE_SECONDS = 0.25
 TRIES = 4
 _LONGEST_WAIT_ROUNDS = 100
 _CHORE_EVERY_SECONDS = 5
+# What the log itself is called where it cannot be read.
+LOG = "log"
 
 _OFFSET = text('SELECT "offset" FROM consumer_offsets WHERE consumer = :consumer AND topic = :topic')
 _ADVANCE = text(
@@ -52,14 +55,17 @@ _SET_ASIDE = text(
 )
 
 
-def run(jobs: Sequence[Job], chores: Sequence[Chore], stop: threading.Event, clock: Clock) -> None:
+def run(
+    jobs: Sequence[Job], chores: Sequence[Chore], stop: threading.Event, clock: Clock, tell: Tell = lambda _: None
+) -> None:
     """Take `jobs` forward and do `chores` until `stop` is set; then finish the round and return. Blocks its thread.
 
-    Idle, it looks for news ten times a second. Errors of a job or a chore are logged and tried again; nothing is lost
-    by a kill at any moment.
+    Idle, it looks for news ten times a second. Errors of a job or a chore are logged, told and tried again; nothing is
+    lost by a kill at any moment.
     """
     log = structlog.get_logger("foregate.eventlog")
-    runner = Runner(jobs, clock)
+    troubles = Troubles(tell)
+    runner = Runner(jobs, clock, troubles)
     watches = [Watch(path) for path in {job.database.path for job in jobs}]
     turn, next_chores_at = Turn(moved=True), to_micros(clock())
     while not stop.is_set():
@@ -68,11 +74,13 @@ def run(jobs: Sequence[Job], chores: Sequence[Chore], stop: threading.Event, clo
         if has_news or turn.moved or turn.has_failed:
             try:
                 turn = runner.round()
+                troubles.worked(LOG)
             except (ForegateError, DatabaseError) as error:
                 log.error("log_unreadable", error=_why(error))
+                troubles.failed(LOG, _why(error), to_micros(clock()))
                 turn = Turn(has_failed=True)
         if to_micros(clock()) >= next_chores_at:
-            has_more = _do(chores, log)
+            has_more = _do(chores, log, troubles, to_micros(clock()))
             # A chore with more to do comes again after the next round, so that the two take turns.
             next_chores_at = to_micros(clock()) + (0 if has_more else _CHORE_EVERY_SECONDS * 1_000_000)
         stop.wait(0 if turn.is_behind else PAUSE_SECONDS if turn.moved else IDLE_SECONDS)
@@ -80,13 +88,15 @@ def run(jobs: Sequence[Job], chores: Sequence[Chore], stop: threading.Event, clo
         watch.close()
 
 
-def _do(chores: Sequence[Chore], log: Any) -> bool:
+def _do(chores: Sequence[Chore], log: Any, troubles: Troubles, now: int) -> bool:
     has_more = False
     for chore in chores:
         try:
             has_more = chore.step() or has_more
+            troubles.worked(chore.name)
         except (ForegateError, DatabaseError) as error:
             log.error("chore_failed", chore=chore.name, error=_why(error))
+            troubles.failed(chore.name, _why(error), now)
     return has_more
 
 
@@ -123,9 +133,10 @@ class _Progress:
 class Runner:
     """Takes jobs forward, round by round. Used by one thread."""
 
-    def __init__(self, jobs: Sequence[Job], clock: Clock) -> None:
+    def __init__(self, jobs: Sequence[Job], clock: Clock, troubles: Troubles | None = None) -> None:
         self._jobs = jobs
         self._clock = clock
+        self._troubles = troubles or Troubles(lambda _: None)
         self._log = structlog.get_logger("foregate.eventlog")
         self._progress: dict[str, _Progress] = {}
 
@@ -168,6 +179,7 @@ class Runner:
         except Overtaken:
             self._log.error("consumer_overtaken", consumer=name, offset=progress.offset)
             del self._progress[name]
+            self._troubles.worked(name)
             return False
         except Exception as error:
             self._log.exception("consumer_failed", consumer=name, offset=progress.offset, failures=progress.failures)
@@ -177,6 +189,7 @@ class Runner:
                     progress.careful_until = max(progress.careful_until, reads.offset)
                 if progress.failures > TRIES and reads.records == 1:
                     return self._give_up(portion, reads, error)
+            self._troubles.failed(name, _why(error), to_micros(self._clock()))
             progress.has_failed = True
             progress.rounds_to_wait = min(2 ** (progress.failures + 1), _LONGEST_WAIT_ROUNDS)
             return False
@@ -195,6 +208,7 @@ class Runner:
             self._log.error("record_set_aside", consumer=name, offset=offset, reason=reason)
         if reads.skipped:
             self._log.error("records_skipped", consumer=name, records=reads.skipped)
+        self._troubles.worked(name)
         progress.offset = reads.offset
         progress.has_failed = False
         if not progress.is_careful:

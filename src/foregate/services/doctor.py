@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foregate.core.clock import utc_now
 from foregate.core.errors import ForegateError
 from foregate.core.masterkey import load as load_master_key
 from foregate.engines.haproxy.binary import find_binary, require_version
 from foregate.services.clock_state import is_synchronised
 from foregate.services.engines import find_workers
+from foregate.services.folding import read_folding
 from foregate.services.home import Home
 from foregate.services.ports import find_port_holder, is_free
 from foregate.services.settings import PREFIX, Settings
@@ -72,6 +74,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_private_files(home),
         *_ports(settings, home),
         _running(home),
+        _events(home),
     ]
 
 
@@ -190,3 +193,10 @@ def _running(home: Home) -> Finding:
     if status.is_ready:
         return Finding("foregate up", f"ready, process {status.pid}")
     return Finding("foregate up", f"process {status.pid}, not ready", f"{status.problem}; see {home.logs}")
+
+
+def _events(home: Home) -> Finding:
+    folding = read_folding(home, utc_now())
+    if not folding.problems:
+        return Finding("events", "all taken in are counted" if folding.consumers else "none yet")
+    return Finding("events", "; ".join(folding.problems), f"see {home.logs / 'worker.log'}")

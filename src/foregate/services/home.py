@@ -60,6 +60,11 @@ class Home:
         return self.root / "run"
 
     @property
+    def troubles(self) -> Path:
+        """What keeps failing in the worker, as it says itself."""
+        return self.run / "troubles.json"
+
+    @property
     def demo(self) -> Path:
         """The demo's token and port."""
         return self.root / "demo"

@@ -183,7 +183,8 @@ def _specs(settings: Settings, home: Home) -> list[ChildSpec]:
 
 def _clear_away(settings: Settings, home: Home) -> None:
     """Remove the report, and the locks and sockets of children that were killed and could not do it themselves."""
-    status_path(home).unlink(missing_ok=True)
+    for path in (status_path(home), home.troubles):
+        path.unlink(missing_ok=True)
     for name in PROCESSES:
         if find_holder(lock_path(home, name)) is None:
             lock_path(home, name).unlink(missing_ok=True)

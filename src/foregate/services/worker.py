@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 
 from foregate.access.events.consumers import event_jobs
 from foregate.access.events.retention import Limits, Retention
@@ -13,6 +14,7 @@ from foregate.database.engine import Database
 from foregate.database.migrate import upgrade
 from foregate.database.telemetry_schema import RETENTION
 from foregate.eventlog.runner import run as run_consumers
+from foregate.services.folding import tell
 from foregate.services.home import open_home
 from foregate.services.settings import Settings
 
@@ -25,7 +27,9 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
     jobs = event_jobs(home.telemetry_db)
     housekeeping = Database(home.telemetry_db, RETENTION)
     chores = [Retention(housekeeping, Limits(settings.events_max_bytes, settings.events_max_age), utc_now)]
-    running = asyncio.create_task(asyncio.to_thread(run_consumers, jobs, chores, stop, utc_now))
+    # What a worker that was killed has left says nothing of this one.
+    home.troubles.unlink(missing_ok=True)
+    running = asyncio.create_task(asyncio.to_thread(run_consumers, jobs, chores, stop, utc_now, partial(tell, home)))
     ending = asyncio.create_task(told.wait())
     await asyncio.wait({running, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
@@ -35,3 +39,4 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
     finally:
         for database in (housekeeping, *(job.database for job in jobs)):
             database.close()
+        home.troubles.unlink(missing_ok=True)

@@ -209,6 +209,9 @@ class Blocks:
             connection.execute(_MALFORMED, finished.malformed)
 
 
+EVENT_CONSUMERS = (LastSeen.name, Rollups.name, Blocks.name)
+
+
 def _add_numbers(numbers: dict[tuple[str, str], dict[str, Any]], summary: Summary) -> None:
     empty = {
         "edge_id": summary.edge_id,

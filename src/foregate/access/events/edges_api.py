@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from foregate.access.events import store
+from foregate.access.events.consumers import EVENT_CONSUMERS
 from foregate.access.events.freshness import is_reporting
 from foregate.access.events.last_seen import read_freshness
 from foregate.access.events.receipts import receipt_of
@@ -104,7 +105,7 @@ class EdgesApi:
                 "coverage": freshness.coverage,
                 "accuracy_seconds": freshness.accuracy_seconds,
                 "log": {"first_offset": trimmed + 1, "last_offset": last, "size_bytes": size},
-                "consumers": [self._consumer_view(state) for state in store.consumers(telemetry)],
+                "consumers": [self._consumer_view(state) for state in store.consumers(telemetry, EVENT_CONSUMERS)],
                 "workers": [_worker_view(worker) for worker in workers],
                 "missing_events": sum(worker.missing for worker in workers if worker.is_final),
                 "malformed_lines": sum(worker.malformed for worker in workers),
@@ -142,6 +143,8 @@ class EdgesApi:
             "lag_seconds": round(max(0, unread) / 1e6, 3),
             "skipped": state.skipped,
             "set_aside": state.set_aside,
+            "set_aside_since": None if state.aside_at is None else moment(state.aside_at),
+            "set_aside_reason": state.aside_reason,
         }
 
 

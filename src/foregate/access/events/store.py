@@ -19,11 +19,17 @@ from foregate.eventlog.model import EDGE_CONFIG, LOGIN_EVENTS
 _CHUNK = 500
 
 _REPORTS = text("SELECT edge_id, applied_seq, caught_up_at, at, report FROM edge_states")
-_CONSUMERS = text(
-    'SELECT c.consumer, c."offset", c.skipped, c.set_aside, t.last_offset, '
-    '(SELECT r.at FROM log_records AS r WHERE r.topic = c.topic AND r."offset" > c."offset" '
-    'ORDER BY r."offset" LIMIT 1) AS unread_at '
-    "FROM consumer_offsets AS c JOIN log_topics AS t ON t.topic = c.topic ORDER BY c.consumer"
+# A consumer that has not begun has no row of its own, and yet all of the log before it.
+_CONSUMER = text(
+    'SELECT coalesce(c."offset", 0), coalesce(c.skipped, 0), coalesce(c.set_aside, 0), coalesce(t.last_offset, 0), '
+    '(SELECT r.at FROM log_records AS r WHERE r.topic = n.topic AND r."offset" > coalesce(c."offset", 0) '
+    'ORDER BY r."offset" LIMIT 1), '
+    "(SELECT min(p.at) FROM poison_records AS p WHERE p.consumer = n.consumer AND p.topic = n.topic), "
+    "(SELECT p.reason FROM poison_records AS p WHERE p.consumer = n.consumer AND p.topic = n.topic "
+    'ORDER BY p."offset" DESC LIMIT 1) '
+    "FROM (SELECT :consumer AS consumer, :topic AS topic) AS n "
+    "LEFT JOIN consumer_offsets AS c ON c.consumer = n.consumer AND c.topic = n.topic "
+    "LEFT JOIN log_topics AS t ON t.topic = n.topic"
 )
 _UNREAD_AT = text(
     'SELECT at FROM log_records WHERE topic = :topic AND "offset" > coalesce((SELECT "offset" FROM consumer_offsets '
@@ -69,7 +75,9 @@ class EdgeReport:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerState:
-    """How far a consumer is. `unread_at`: when the oldest record it has not read was taken in, None without one."""
+    """How far a consumer is. `unread_at`: when the oldest record it has not read was taken in, None without one.
+    `set_aside` counts for ever; of those that the log still holds, `aside_at` is when the first was, and `aside_reason`
+    why the last was."""
 
     name: str
     offset: int
@@ -77,6 +85,8 @@ class ConsumerState:
     set_aside: int
     end: int
     unread_at: int | None
+    aside_at: int | None
+    aside_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +185,12 @@ def edge_reports(telemetry: Connection) -> list[EdgeReport]:
     ]
 
 
-def consumers(telemetry: Connection) -> list[ConsumerState]:
-    """All consumers that have begun."""
-    return [ConsumerState(*row) for row in telemetry.execute(_CONSUMERS)]
+def consumers(telemetry: Connection, names: Iterable[str]) -> list[ConsumerState]:
+    """The consumers of events of these names, those that have not begun included."""
+    return [
+        ConsumerState(name, *telemetry.execute(_CONSUMER, {"consumer": name, "topic": LOGIN_EVENTS}).one())
+        for name in names
+    ]
 
 
 def unread_at(telemetry: Connection, consumer: str) -> int | None:

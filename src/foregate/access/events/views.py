@@ -113,7 +113,8 @@ class ChangeView(TypedDict):
 
 
 class ConsumerView(TypedDict):
-    """A consumer of events. `skipped` records were dropped before it read them, `set_aside` ones it could not take."""
+    """A consumer of events. `skipped` records were dropped before it read them, `set_aside` ones it could not take;
+    since when and why is known as long as the log holds them."""
 
     name: str
     offset: int
@@ -121,6 +122,8 @@ class ConsumerView(TypedDict):
     lag_seconds: float
     skipped: int
     set_aside: int
+    set_aside_since: str | None
+    set_aside_reason: str | None
 
 
 class WorkerView(TypedDict):
