@@ -14,7 +14,7 @@ from foregate.access.model import Knowledge, Request
 from foregate.access.rules import decide
 from foregate.core.clock import to_unix
 from foregate.core.decision import MEANINGS, Decision, Outcome, Reason
-from foregate.edge.wire import parse_app, parse_token
+from foregate.edge.parsing import parse_app, parse_token
 from worlds import TOKENS, World, change_token, draw_requests, draw_world
 
 AUTHENTICATED = {Reason.SERVICE_AUTH, Reason.BYPASS, Reason.POLICY_DENIED, Reason.NO_POLICY_MATCHED}

@@ -29,18 +29,8 @@ from foregate.access.applications.model import (
 )
 from foregate.access.organization.edge_config import account_value
 from foregate.access.organization.model import OrganizationDraft
-from foregate.edge.wire import (
-    AccountValue,
-    AppValue,
-    IngressValue,
-    KeysValue,
-    TokenValue,
-    parse_account,
-    parse_app,
-    parse_ingress,
-    parse_keys,
-    parse_token,
-)
+from foregate.edge.parsing import parse_account, parse_app, parse_ingress, parse_keys, parse_token
+from foregate.edge.wire import AccountValue, AppValue, IngressValue, KeysValue, TokenValue
 from foregate.tunnels.edge_config import ingress_value
 from foregate.tunnels.model import Configuration
 

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from foregate.core.records import Record, RecordRefused, open_record, seal
-from foregate.edge import wire
+from foregate.edge import parsing, wire
 
 Value = wire.TokenValue | wire.AppValue | wire.IngressValue | wire.KeysValue | wire.AccountValue
 
 _PARSERS: Mapping[str, Callable[[dict[str, Any]], Value]] = {
-    "token": wire.parse_token,
-    "app": wire.parse_app,
-    "ingress": wire.parse_ingress,
-    "keys": wire.parse_keys,
-    "account": wire.parse_account,
+    "token": parsing.parse_token,
+    "app": parsing.parse_app,
+    "ingress": parsing.parse_ingress,
+    "keys": parsing.parse_keys,
+    "account": parsing.parse_account,
 }
 
 

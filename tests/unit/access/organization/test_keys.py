@@ -22,8 +22,8 @@ from foregate.core.masterkey import MasterKey
 from foregate.database.engine import AsyncDatabase, Database
 from foregate.database.migrate import upgrade
 from foregate.database.records_schema import CONTROL_PLANE, accounts
+from foregate.edge.parsing import parse_keys
 from foregate.edge.sealing import SealBroken, unseal_signing_key
-from foregate.edge.wire import parse_keys
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ACCOUNT = "a" * 32

@@ -27,7 +27,7 @@ from foregate.core.secrets import SERVICE_TOKEN_PREFIX, Digest, digest_secret, n
 from foregate.database import migrate
 from foregate.database.engine import Database
 from foregate.database.records_schema import CONTROL_PLANE, service_tokens
-from foregate.edge.wire import parse_token
+from foregate.edge.parsing import parse_token
 from foregate.identity.issuing import create_account
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
