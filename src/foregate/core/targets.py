@@ -111,6 +111,12 @@ def covers_host(pattern_host: str, host: str) -> bool:
     return pattern_host == host or ("*" in pattern_host and re.fullmatch(host_form(pattern_host), host) is not None)
 
 
+def hosts_overlap(one: str, other: str) -> bool:
+    """Whether some host is covered by the hosts of both patterns."""
+    labels, others = one.split("."), other.split(".")
+    return len(labels) == len(others) and all(map(_labels_overlap, labels, others))
+
+
 def host_form(pattern_host: str) -> str:
     """The expression (to be anchored at both ends) of the hosts that a pattern's host covers."""
     return r"[^.]+".join(re.escape(part) for part in pattern_host.split("*"))
@@ -119,6 +125,15 @@ def host_form(pattern_host: str) -> str:
 def path_form(pattern_path: str) -> str:
     """The expression (to be anchored at both ends) of the paths that a pattern's path covers."""
     return r"[^/]+".join(re.escape(part) for part in pattern_path.split("*")) + r"(?:/.*)?"
+
+
+def _labels_overlap(one: str, other: str) -> bool:
+    if "*" not in one or "*" not in other:
+        return covers_host(one, other) or covers_host(other, one)
+    (head, _, tail), (other_head, _, other_tail) = one.partition("*"), other.partition("*")
+    # Between the longer head and the longer tail there is room for whatever either * has to stand for.
+    heads_meet = head.startswith(other_head) or other_head.startswith(head)
+    return heads_meet and (tail.endswith(other_tail) or other_tail.endswith(tail))
 
 
 def _decoded(escape: re.Match[str]) -> str:

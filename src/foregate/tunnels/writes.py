@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from foregate.core.errors import ErrorCode, ForegateError, invalid
 from foregate.core.ids import new_uuid
+from foregate.database.host_owners import find_foreign_host
 from foregate.database.journal import Change, record_change
 from foregate.tunnels import store
 from foregate.tunnels.bodies import ConfigurationBody
@@ -51,15 +52,19 @@ def configure(
 ) -> tuple[Configuration, int | None]:
     """Put `body` in the place of the tunnel's configuration. `files`: the text of each `caPool` path.
 
-    ForegateError(INVALID_INPUT) where another tunnel serves one of its hosts. Hosts it no longer names lose their
-    origin; the seq is that of the last record.
+    ForegateError(INVALID_INPUT) where another tunnel serves one of its hosts, or another account holds a part of one.
+    Hosts it no longer names lose their origin; the seq is that of the last record.
     """
     routing = read_configuration(body, files)
+    foreign = find_foreign_host(connection, routing.hostnames, tunnel.account_id)
+    if foreign is not None:
+        message = f"{foreign} is covered by another account already, whole or in part; choose another host."
+        raise invalid(message, pointer="/config/ingress")
     owner = store.owner_of_any(connection, routing.hostnames, tunnel.id)
     if owner is not None:
         hostname, other = owner
-        shown = f"the tunnel {other.name!r}" if other.account_id == tunnel.account_id else "another account's tunnel"
-        raise invalid(f"{hostname} is served by {shown} already; take it out there first.", pointer="/config/ingress")
+        message = f"{hostname} is served by the tunnel {other.name!r} already; take it out there first."
+        raise invalid(message, pointer="/config/ingress")
     before = store.find_configuration(connection, tunnel.id)
     version = (before.version if before else 0) + 1
     configuration = Configuration(given_configuration(body), dict(files), version, author.at)

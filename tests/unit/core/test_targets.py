@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from foregate.core.errors import ErrorCode, ForegateError
-from foregate.core.targets import Pattern, matches, normalise_host, normalise_path, parse_pattern, specificity
+from foregate.core.targets import (
+    Pattern,
+    covers_host,
+    hosts_overlap,
+    matches,
+    normalise_host,
+    normalise_path,
+    parse_pattern,
+    specificity,
+)
 
 
 @pytest.mark.parametrize(
@@ -221,3 +232,14 @@ def test_ties_between_wildcard_hosts_are_broken_alphabetically_before_the_path_c
     first, second = Pattern("a*.x.test", ""), Pattern("b*.x.test", "/deep/er")
 
     assert specificity(first) < specificity(second)
+
+
+def test_hosts_overlap_exactly_where_one_host_is_covered_by_both() -> None:
+    """All patterns of up to three characters over one letter and a half, against all hosts long enough to tell."""
+    letters = ["".join(word) for length in (1, 2, 3) for word in itertools.product("ab*", repeat=length)]
+    patterns = [text for text in letters if text.count("*") <= 1]
+    hosts = ["".join(word) for length in range(1, 6) for word in itertools.product("abc", repeat=length)]
+    covered = {text: {host for host in hosts if covers_host(f"{text}.test", f"{host}.test")} for text in patterns}
+    for one, other in itertools.product(patterns, repeat=2):
+        assert hosts_overlap(f"{one}.test", f"{other}.test") == bool(covered[one] & covered[other]), (one, other)
+    assert not hosts_overlap("*.test", "a.b.test")

@@ -27,6 +27,7 @@ from foregate.access.applications.policies_store import read_row as read_policy_
 from foregate.access.applications.rows import application_body, read_application
 from foregate.core.clock import from_micros, to_micros
 from foregate.core.errors import ErrorCode, ForegateError, not_found
+from foregate.database.host_owners import find_foreign_host
 from foregate.database.records_schema import (
     application_patterns,
     application_policies,
@@ -48,7 +49,8 @@ class Filter:
 
 
 def insert_application(connection: Connection, application: Application) -> None:
-    """A new application without its policies. ForegateError(ALREADY_EXISTS) where another has one of its patterns."""
+    """A new application without its policies. ForegateError(ALREADY_EXISTS) where another has one of its patterns, or
+    another account a part of one of its hosts."""
     draft = application.draft
     connection.execute(
         insert(applications),
@@ -150,16 +152,22 @@ def has_organization(connection: Connection, account_id: str) -> bool:
 def _replace_patterns(connection: Connection, application_id: str, account_id: str, patterns: Iterable[str]) -> None:
     connection.execute(delete(application_patterns).where(application_patterns.c.application_id == application_id))
     rows = [{"pattern": pattern, "application_id": application_id} for pattern in patterns]
+    foreign = find_foreign_host(connection, [row["pattern"].partition("/")[0] for row in rows], account_id)
+    if foreign is not None:
+        # Another account's names are none of the caller's business.
+        message = f"{foreign} is covered by another account already, whole or in part; choose another host."
+        raise ForegateError(ErrorCode.ALREADY_EXISTS, message)
     taken = connection.execute(
-        select(application_patterns.c.pattern, applications.c.name, applications.c.account_id)
+        select(application_patterns.c.pattern, applications.c.name)
         .join(applications, applications.c.id == application_patterns.c.application_id)
         .where(application_patterns.c.pattern.in_([row["pattern"] for row in rows]))
         .limit(1)
     ).one_or_none()
     if taken is not None:
-        # Another account's names are none of the caller's business.
-        owner = f"application {taken.name!r}" if taken.account_id == account_id else "an application of another account"
-        message = f"{taken.pattern} is covered by {owner} already; choose another host or path, or change that one."
+        message = (
+            f"{taken.pattern} is covered by application {taken.name!r} already; choose another host or path, or "
+            "change that one."
+        )
         raise ForegateError(ErrorCode.ALREADY_EXISTS, message)
     connection.execute(insert(application_patterns), rows)
 

@@ -20,6 +20,7 @@ from foregate.access.organization.rules import DEFAULT_INTERVAL_DAYS, OVERLAP, a
 from foregate.access.organization.views import organization_view
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.core.masterkey import MasterKey
+from foregate.database.host_owners import find_foreign_host
 from foregate.database.journal import Change, record_change
 
 
@@ -67,7 +68,8 @@ def change_organization(
     """What the body says, the rest as it was. Another session duration concerns the applications without their own."""
     present = store.get_organization(connection, account_id)
     draft = amend(present.draft, body)
-    _require_own_domain(connection, draft, account_id)
+    if draft.auth_domain != present.draft.auth_domain:
+        _require_own_domain(connection, draft, account_id)
     store.update_organization(connection, account_id, draft, now)
     changed = store.get_organization(connection, account_id)
     keys = []
@@ -105,6 +107,10 @@ def _require_own_domain(connection: Connection, draft: OrganizationDraft, accoun
     host = host_of(draft.auth_domain, "/auth_domain")
     if store.is_auth_domain_taken(connection, host, account_id):
         message = "This auth_domain is another account's; each account needs its own."
+        raise ForegateError(ErrorCode.INVALID_INPUT, message, pointer="/auth_domain")
+    # The edge answers there with the keys of whoever covers the host: they must be the issuer's own.
+    if find_foreign_host(connection, [host], account_id) is not None:
+        message = f"{host} is covered by another account already; choose another auth_domain."
         raise ForegateError(ErrorCode.INVALID_INPUT, message, pointer="/auth_domain")
 
 
