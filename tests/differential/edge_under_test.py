@@ -95,7 +95,8 @@ async def running_edge(known: Knowledge, folder: Path) -> AsyncIterator[EdgeUnde
     (maps / "overlay.map").touch()
     (maps / "hot.map").touch()
     port = free_port()
-    files = Files(folder / "worker", maps, folder / "certs", folder / "agent")
+    sockets = (folder / "agent", folder / "serving", folder / "serving-tls")
+    files = Files(folder / "worker", maps, folder / "certs", *sockets)
     settings = Settings(files, (Bind(f"127.0.0.1:{port}"),), tuple(PEPPERS), trusted_proxies=(f"{PROXY}/32",))
     launch = Launch(
         name="worker",

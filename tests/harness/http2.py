@@ -13,6 +13,8 @@ import h2.exceptions
 
 from harness.http1 import TIMEOUT_SECONDS, Answer, Headers
 
+_HEAD_BYTES, _GOAWAY = 9, 7
+
 
 class StreamReset(Exception):
     """The server refused the stream or the whole connection without an answer."""
@@ -41,6 +43,7 @@ class Http2Connection:
         self._h2.initiate_connection()
         self._streams: dict[int, _Stream] = {}
         self._is_over = False
+        self._unread = b""
         self._flush()
 
     def __enter__(self) -> Http2Connection:
@@ -85,9 +88,20 @@ class Http2Connection:
         if not data:
             self._is_over = True
             return
-        for event in self._h2.receive_data(data):
+        for event in self._h2.receive_data(self._but_farewells(data)):
             self._take(event)
         self._flush()
+
+    def _but_farewells(self, data: bytes) -> bytes:
+        """The whole frames so far (RFC 9113 4.1), without a GOAWAY that names no error: streams that were opened before
+        it are answered (6.8), but the library takes it for the end."""
+        self._unread += data
+        kept = b""
+        while len(self._unread) >= _HEAD_BYTES + (size := int.from_bytes(self._unread[:3], "big")):
+            frame, self._unread = self._unread[: _HEAD_BYTES + size], self._unread[_HEAD_BYTES + size :]
+            if frame[3] != _GOAWAY or any(frame[_HEAD_BYTES + 4 : _HEAD_BYTES + 8]):
+                kept += frame
+        return kept
 
     def _take(self, event: h2.events.Event) -> None:
         match event:

@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 _DRAIN_SECONDS = 660.0
 # A connection between two requests is closed once none was answered on any for so many looks.
 _QUIET_LOOKS, _LOOK_SECONDS = 3, 0.05
+# So long a drained worker may judge by what is no longer in force, if it hangs; it is told in milliseconds.
+_HAND_OVER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Fleet:
                 if self.current is not None:
                     self._let_drain(self.current)
                 self._serve(worker, memory)
+        await self._hand_over()
         self._write_roster()
         return self.current is not None
 
@@ -108,7 +111,8 @@ class Fleet:
         self._write_roster()
 
     async def start(self, name: str, outfit: Outfit) -> None:
-        """Start a worker called `name` (`new_name`) in place of the one that serves.
+        """Start a worker called `name` (`new_name`) in place of the one that serves. When this returns, nobody is
+        judged by an older one any more.
 
         ConfigurationRefused and WorkerFailed leave the old one serving.
         """
@@ -128,6 +132,7 @@ class Fleet:
         if old is not None:
             self._let_drain(old, 0 if old is self._untold else _DRAIN_SECONDS)
         self._serve(worker, outfit.memory)
+        await self._hand_over()
         self._write_roster()
         # HAProxy has read them: a million entries need not lie on the disk twice.
         shutil.rmtree(launch.maps, ignore_errors=True)
@@ -157,6 +162,8 @@ class Fleet:
         for worker in everyone:
             self._clean_up(worker)
         self._draining.clear()
+        self._paths.serving_socket.unlink(missing_ok=True)
+        self._paths.serving_tls_socket.unlink(missing_ok=True)
         self._paths.roster.unlink(missing_ok=True)
 
     def detach(self) -> None:
@@ -193,6 +200,21 @@ class Fleet:
         task = asyncio.create_task(self._drain(worker, seconds))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _hand_over(self) -> None:
+        """What is asked on connections of workers that drain goes to the one that serves. One that does not obey is
+        ended, connections and all: it knows rules that no longer hold."""
+        if self.current is not None:
+            await asyncio.gather(*(self._retire(worker) for worker in list(self._draining.values())))
+
+    async def _retire(self, worker: Worker) -> None:
+        try:
+            async with asyncio.timeout(_HAND_OVER_SECONDS):
+                await worker.control.hand_over(self.next_generation())
+        except (ControlError, TimeoutError) as error:
+            if not worker.exited.done():
+                log.info("draining_worker_ended", worker=worker.identity.name, reason=str(error))
+                await worker.kill()
 
     async def _drain(self, worker: Worker, seconds: float) -> None:
         await worker.drain(seconds)

@@ -80,6 +80,16 @@ class EdgePaths:
         """Where workers ask for assertions."""
         return self.sockets / "agent.sock"
 
+    @property
+    def serving_socket(self) -> Path:
+        """Where the worker that serves takes requests from its predecessors."""
+        return self.sockets / "serving.sock"
+
+    @property
+    def serving_tls_socket(self) -> Path:
+        """The same, for what came to them over TLS."""
+        return self.sockets / "serving-tls.sock"
+
     def worker_socket(self, name: str) -> Path:
         """A worker's runtime socket."""
         return self.sockets / f"{name}.sock"

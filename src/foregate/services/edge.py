@@ -93,7 +93,14 @@ class HaproxyCompiler:
     def _engine_settings(self, pepper_versions: tuple[int, ...]) -> EngineSettings:
         settings, paths = self._settings, self._paths
         return EngineSettings(
-            files=Files(paths.workers, paths.maps, paths.certificates, paths.agent_socket),
+            files=Files(
+                folder=paths.workers,
+                maps=paths.maps,
+                certificates=paths.certificates,
+                agent_socket=paths.agent_socket,
+                serving_socket=paths.serving_socket,
+                serving_tls_socket=paths.serving_tls_socket,
+            ),
             binds=tuple(_binds(settings)),
             pepper_versions=pepper_versions,
             threads=settings.edge_threads,

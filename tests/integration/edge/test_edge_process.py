@@ -18,7 +18,9 @@ from edge_values import ACCOUNT, app, client_id, ingress, policy, secret_version
 from foregate.edge import wire
 from foregate.edge.paths import socket_folder
 from integration.edge.harness import (
+    APP_ID,
     AUTH_DOMAIN,
+    HOST,
     Clients,
     World,
     eventually,
@@ -74,6 +76,29 @@ async def test_a_revocation_reaches_a_connection_that_is_open(running: World) ->
     await running.plane.publish({key(1): None})
     await running.settled()
     assert status() == 401
+
+
+async def test_a_change_reaches_connections_that_are_open(running: World) -> None:
+    edge, plane = running.edge, running.plane
+    await running.serve(1)
+    await plane.publish({"app/open": app(f"{HOST}/open", policies=[policy("p2", "bypass")])})
+    await running.settled()
+    kept = [http.client.HTTPConnection("127.0.0.1", edge.http_port, timeout=5) for _ in range(3)]
+
+    def status(connection: http.client.HTTPConnection, number: int | None, path: str) -> int:
+        connection.request("GET", path, headers=headers_for(number))
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+    asks = list(zip(kept, (1, None, 1), ("/", "/open", "/open"), strict=True))
+    assert [status(*ask) for ask in asks for _ in range(40)] == [200] * 120
+    await plane.publish({"app/open": None})
+    await running.settled()
+    assert [status(*ask) for ask in asks] == [200, 403, 200]
+    await plane.publish({f"app/{APP_ID}": None})
+    await running.settled()
+    assert [status(*ask) for ask in asks] == [403, 403, 403]
 
 
 async def test_the_origin_gets_an_assertion_that_fits_the_published_keys(running: World) -> None:

@@ -179,7 +179,8 @@ def running_worker(
     binds = [Bind(f"127.0.0.1:{port}")]
     binds.append(Bind(f"127.0.0.1:{tls_port}", is_tls=certificates is not None))
     agent_socket = folder / "agent.sock"
-    files = Files(folder, folder / "maps", certificates or folder, agent_socket)
+    sockets = (agent_socket, folder / "serving.sock", folder / "serving-tls.sock")
+    files = Files(folder, folder / "maps", certificates or folder, *sockets)
     settings = Settings(
         files,
         tuple(binds),

@@ -27,12 +27,16 @@ class Files:
     `folder`: rendered files go here. `maps`: holds `base.map`, `overlay.map` and `hot.map`, which must exist when a
     worker starts (`maps.py`). `certificates`: a folder of PEM files (key and chain in one), or one such file; needed
     for TLS binds. `agent_socket`: where the assertion agent listens; the worker's user must be able to connect to it.
+    `serving_socket`: where the worker that serves takes requests that its predecessors have not judged, the same path
+    for all workers; `serving_tls_socket`: the same for what came to them over TLS.
     """
 
     folder: Path
     maps: Path
     certificates: Path
     agent_socket: Path
+    serving_socket: Path
+    serving_tls_socket: Path
 
 
 @dataclass(frozen=True, slots=True)

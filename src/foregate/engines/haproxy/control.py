@@ -89,10 +89,17 @@ class Control:
 
     async def raise_generation(self, generation: int) -> None:
         """Make every connection check its credentials again. `generation` must be higher than any before."""
-        await self._command(f"experimental-mode on; set var proc.gen int({generation})")
-        answer = await self._command("get var proc.gen")
-        if f"<{generation}>" not in answer:
-            raise ControlError(f"set var: {_first_line(answer)}")
+        await self._set("proc.gen", f"int({generation})", f"<{generation}>")
+
+    async def hand_over(self, generation: int) -> None:
+        """Have a draining worker send its successor all that is still asked on its connections, unjudged.
+
+        In force for the next request when this returns; `generation` as in `raise_generation`.
+        """
+        await self._set("proc.stale", "int(1)", "<1>")
+        # What is remembered is found under other keys no more: hot.map's hold the salt, a connection's the generation.
+        await self._set("proc.salt", "str(-)", "<->")
+        await self.raise_generation(generation)
 
     async def info(self) -> dict[str, str]:
         """What `show info` says: `Pid`, `Uptime_sec`, `CurrConns`, `Stopping`, `DroppedLogs`, ..."""
@@ -155,6 +162,12 @@ class Control:
         answer = await self._command(f"add map {target} <<\n" + "\n".join(part) + "\n")
         if answer.strip():
             raise ControlError(f"add map: {_first_line(answer)}")
+
+    async def _set(self, name: str, expression: str, shown: str) -> None:
+        await self._command(f"experimental-mode on; set var {name} {expression}")
+        answer = await self._command(f"get var {name}")
+        if shown not in answer:
+            raise ControlError(f"set var: {_first_line(answer)}")
 
     async def _do(self, command: str) -> None:
         answer = (await self._command(command)).strip()
