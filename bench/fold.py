@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +18,14 @@ from foregate.access.events.batch import parse_batch
 from foregate.access.events.consumers import event_jobs
 from foregate.access.events.ingest import take_in
 from foregate.core.clock import utc_now
+from foregate.core.packing import pack
 from foregate.database.engine import Database
 from foregate.database.migrate import upgrade
 from foregate.database.telemetry_schema import INGEST
 from foregate.eventlog.runner import Runner
 
-_BATCH_EVENTS = 3000
+# What an agent sends at once at full load: 4 MB.
+_BATCH_EVENTS = 10_000
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 APP = "6b1f1a52-58f1-4d5e-9a2e-0c8f3f1d2a77"
 POLICY = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -60,7 +61,7 @@ def _fill(path: Path, tokens: int, events: int) -> float:
     database = Database(path, INGEST)
     used, start = 0.0, 0
     for lines in _batches(tokens, events):
-        packed = zlib.compress(lines, 1)
+        packed = pack(lines)
         before = time.process_time()
         batch = parse_batch("edge-1", "w1", start, False, packed)
         with database.write() as connection:
@@ -79,7 +80,7 @@ def _batches(tokens: int, events: int) -> Iterator[bytes]:
         yield "".join(
             f'{{"n":{n},"t":{second + n // 45_000}.{n // 45 % 1000:03d},"ray":"{source.getrandbits(64):016x}",'
             f'"acct":"{ACCOUNT}","app":"{APP}","id":"{source.choice(ids)}","pol":"{POLICY}","why":"service_auth",'
-            f'"host":"echo.localhost","ip":"127.0.0.1","m":"GET","path":"/api/v1/items/{n}","st":200,"end":"--"}}\n'
+            f'"host":"echo.localhost","ip":"127.0.0.1","m":"GET","path":"/api/v1/items/{n}","st":200,"c":{n},"end":"--"}}\n'
             for n in range(first, min(first + _BATCH_EVENTS, events))
         ).encode()
 

@@ -13,7 +13,6 @@ import sqlite3
 import tempfile
 import threading
 import time
-import zlib
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,13 +24,14 @@ from foregate.access.events.batch import parse_batch
 from foregate.access.events.consumers import event_jobs
 from foregate.access.events.ingest import take_in
 from foregate.core.clock import utc_now
+from foregate.core.packing import pack
 from foregate.database.engine import Database
 from foregate.database.migrate import upgrade
 from foregate.database.telemetry_schema import INGEST
 from foregate.eventlog.runner import run
 
 _MARKED = "f" * 32 + ".access"
-_BATCH_EVENTS = 3000
+_BATCH_EVENTS = 10_000
 # What the agent waits between two batches of a worker.
 _PAUSE_SECONDS = 0.2
 
@@ -71,7 +71,7 @@ def _load(path: Path, worker: int, rate: int, tokens: int, seconds: float) -> tu
             at = time.time()
             lines = _lines(source, ids, number, min(due, _BATCH_EVENTS), at)
             due, number = due - _BATCH_EVENTS, number + _BATCH_EVENTS
-            batch = parse_batch("edge-1", "w1", start, False, zlib.compress(lines, 1))
+            batch = parse_batch("edge-1", "w1", start, False, pack(lines))
             with database.write() as connection:
                 take_in(connection, batch, datetime.now(UTC))
             watch.used(at)
@@ -85,7 +85,7 @@ def _lines(source: random.Random, ids: list[str], first: int, count: int, at: fl
     lines = [
         f'{{"n":{n},"t":{at:.3f},"ray":"{source.getrandbits(64):016x}","acct":"{ACCOUNT}","app":"{APP}",'
         f'"id":"{source.choice(ids)}","pol":"{POLICY}","why":"service_auth","host":"echo.localhost","ip":"127.0.0.1",'
-        f'"m":"GET","path":"/api/v1/items/{n}","st":200,"end":"--"}}\n'
+        f'"m":"GET","path":"/api/v1/items/{n}","st":200,"c":{n},"end":"--"}}\n'
         for n in range(first, first + count)
     ]
     lines[-1] = lines[-1].replace(lines[-1][lines[-1].index('"id":"') + 6 :][:39], _MARKED)

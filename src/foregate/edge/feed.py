@@ -20,8 +20,8 @@ from foregate.core.errors import ErrorCode, ForegateError, invalid
 from foregate.edge.followers import Followers
 from foregate.edge.secrets import EdgeSecrets, seal_secrets
 
-# One batch is at most 1 MB of lines; zlib makes the worst of them a few hundred bytes longer.
-MAX_EVENTS_BYTES = 1_048_576
+# One batch is at most 4 MB of lines; packing makes the worst of them a few kilobytes longer.
+MAX_EVENTS_BYTES = 4_194_304
 MAX_REPORT_BYTES = 262_144
 _WORKER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_OFFSET = 2**63 - 1

@@ -382,7 +382,7 @@ def test_receipt_of_what_is_no_change(plane: EventsPlane, seq: str, status: int)
         ("/edge/v1/events?worker=w&offset=0", b"not zlib", 400),
         ("/edge/v1/events?worker=..%2fw&offset=0", b"", 400),
         ("/edge/v1/events?worker=w&offset=-1", b"", 400),
-        ("/edge/v1/events?worker=w&offset=0", b"x" * 1_048_577, 413),
+        ("/edge/v1/events?worker=w&offset=0", b"x" * 4_194_305, 413),
         ("/edge/v1/reports", b"[]", 400),
         ("/edge/v1/reports", b'{"applied_seq":"x"}', 400),
     ],

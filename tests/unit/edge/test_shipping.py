@@ -87,16 +87,16 @@ async def test_lines_arrive_in_order_and_the_file_of_a_gone_worker_goes(tmp_path
     ships.close()
 
 
-async def test_a_big_backlog_goes_in_batches_of_a_megabyte(
+async def test_a_big_backlog_goes_in_batches_of_four_megabytes(
     tmp_path: Path, ingest: Ingest, descriptors: list[int]
 ) -> None:
     descriptors.append(open_for_worker(tmp_path, "w1"))
-    content = b"".join(line(index) for index in range(100_000))
+    content = b"".join(line(index) for index in range(400_000))
     os.write(descriptors[0], content)
     ships = shipper(tmp_path, ingest)
     await ships.flush()
     assert bytes(ingest.files["w1"]) == content
-    assert ingest.posts == 1 + 4, "one question where to begin, and 3.2 MB in four batches"
+    assert ingest.posts == 1 + 4, "one question where to begin, and 13.2 MB in four batches"
     assert os.stat(tmp_path / "w1.events").st_blocks * 512 <= 8_192
     ships.close()
 

@@ -7,17 +7,17 @@ sent happens outside of any transaction; nothing of it is trusted before.
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import orjson
 
 from foregate.core.errors import ErrorCode, ForegateError, invalid
+from foregate.core.packing import TooLong, Unpackable, pack, unpack, unpack_known
 from foregate.eventlog.model import LogRecord
 
 VERSION = 1
-# An agent sends about a mebibyte of lines at a time; this bounds what a broken one can make us unpack.
+# An agent sends about four mebibytes of lines at a time; this bounds what a broken one can make us unpack.
 MAX_RAW_BYTES = 16 << 20
 MAX_BODY_BYTES = 8 << 20
 _WORKER = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -83,7 +83,7 @@ def to_value(batch: SpoolBatch, start: int, end: int) -> bytes:
     is_whole = start == batch.start and end == batch.end
     lines = batch.lines[start - batch.start : end - batch.start]
     about = {"v": VERSION, "edge": batch.edge_id, "worker": batch.worker, "start": start, "size": len(lines)}
-    return orjson.dumps(about) + b"\n" + (batch.packed if is_whole else zlib.compress(lines, 1))
+    return orjson.dumps(about) + b"\n" + (batch.packed if is_whole else pack(lines))
 
 
 def read_batch(record: LogRecord) -> StoredBatch:
@@ -93,11 +93,9 @@ def read_batch(record: LogRecord) -> StoredBatch:
         about = orjson.loads(head)
         if about["v"] != VERSION:
             raise UnreadableBatch("unknown batch version")
-        lines = zlib.decompress(packed, bufsize=max(about["size"], 1))
-        if len(lines) != about["size"]:
-            raise UnreadableBatch("the batch's size does not fit")
+        lines = unpack_known(packed, about["size"])
         return StoredBatch(record.offset, record.at, about["edge"], about["worker"], about["start"], lines)
-    except (orjson.JSONDecodeError, KeyError, TypeError, OverflowError, zlib.error) as error:
+    except (orjson.JSONDecodeError, KeyError, TypeError, Unpackable) as error:
         raise UnreadableBatch(f"the batch cannot be read: {type(error).__name__}") from error
 
 
@@ -111,13 +109,9 @@ def each_line(lines: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _unpack(body: bytes) -> bytes:
-    unpacker = zlib.decompressobj()
     try:
-        lines = unpacker.decompress(body, MAX_RAW_BYTES)
-    except zlib.error:
-        raise invalid("The body must be whole lines under zlib.") from None
-    if unpacker.unconsumed_tail:
-        raise ForegateError(ErrorCode.TOO_LARGE, f"Send at most {MAX_RAW_BYTES} bytes of lines at once.")
-    if not unpacker.eof or unpacker.unused_data:
-        raise invalid("The body must be one zlib stream, whole.")
-    return lines
+        return unpack(body, most_bytes=MAX_RAW_BYTES)
+    except Unpackable:
+        raise invalid("The body must be one zlib stream, whole.") from None
+    except TooLong:
+        raise ForegateError(ErrorCode.TOO_LARGE, f"Send at most {MAX_RAW_BYTES} bytes of lines at once.") from None
