@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import httpx
+import structlog
 
 from foregate.edge.feed_lines import (
     HEARTBEAT_SECONDS,
@@ -28,6 +29,8 @@ from foregate.edge.feed_lines import (
     SnapshotEnd,
     parse_line,
 )
+
+log = structlog.get_logger(__name__)
 
 # Three heartbeats: a stream that is silent for longer is dead, whatever TCP says.
 STALL_SECONDS = 3 * HEARTBEAT_SECONDS
@@ -219,6 +222,8 @@ class FeedClient:
         self._set("following", reason)
 
     def _set(self, state: str, reason: str, **more: Any) -> None:
+        if reason and reason != self.status.reason:
+            log.warning("feed_waiting" if state == "waiting" else "feed_odd", reason=reason)
         self.status = replace(self.status, state=state, reason=reason, since=time.time(), **more)
 
 

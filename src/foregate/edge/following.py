@@ -93,11 +93,16 @@ class Following:
         """Serve what is on disk, if the edge has ever been given the whole state."""
         self._cursor = await self._state.run(State.number, "cursor")
         self._is_complete = bool(await self._state.run(State.number, "is_complete"))
-        secrets = load_secrets(self._paths.secrets, self._edge_id, self._edge_key)
+        try:
+            secrets = load_secrets(self._paths.secrets, self._edge_id, self._edge_key)
+            problem = "they are missing" if self._is_complete else ""
+        except SealBroken as error:
+            secrets, problem = None, str(error)
         if secrets is not None:
             await self._know(secrets)
-            if self._is_complete:
-                self._engine.want_worker("the edge starts")
+        elif problem:
+            self.problem = "the edge's secrets on its disk cannot be used; the control plane is asked for them"
+            log.error("secrets_not_usable", reason=problem)
 
     def cursor(self) -> int:
         """See `FeedHandler.cursor`."""
@@ -105,7 +110,8 @@ class Following:
 
     async def prepare(self) -> None:
         """Before each connection. FeedBroken where the secrets cannot be had."""
-        self.problem = ""
+        # Whoever finds a record damaged on the disk puts the position kept there back.
+        self._cursor = await self._state.run(State.number, "cursor")
         sealed = await control_plane.fetch_secrets(self._http)
         try:
             secrets = open_secrets(sealed, self._edge_id, self._edge_key)
@@ -117,6 +123,7 @@ class Following:
                 await self._know(secrets)
             except OSError as error:
                 raise FeedBroken(str(error)) from error
+        self.problem = ""
         if self._intake is not None:
             self._intake.abandon_snapshot()
 
@@ -131,7 +138,7 @@ class Following:
             log.error("records_not_kept", reason=self.problem)
         if taken is None:
             # A revocation does not wait for a disk.
-            revoked = await self._change(lambda intake: intake.revocations(records))
+            revoked = await self._ask(lambda intake: intake.revocations(records))
             await self._maps.push(revoked, must_recheck=True, is_kept=False)
             return
         await self._bring(taken, before)
@@ -155,6 +162,7 @@ class Following:
         """See `FeedHandler.caught_up`. Where something could not be kept, this is the moment to ask for it again."""
         if self.problem:
             raise FeedBroken(self.problem)
+        await self._change(lambda _: None)  # whether the position still holds
         if seq and seq <= self._cursor:
             await self._complete()
 
@@ -171,7 +179,17 @@ class Following:
         self._on_change()
 
     async def _change(self, work: Callable[[Intake], T]) -> T:
-        """What the feed brings, into the state. Where the disk refuses it, the feed is left for a while."""
+        """What the feed brings, into the state. FeedBroken where the disk refuses it, or has lost what came before."""
+        cursor = self._cursor
+
+        def change(intake: Intake) -> T:
+            if intake.position() < cursor:
+                raise FeedBroken("records were damaged on the edge's disk; all are asked for again")
+            return work(intake)
+
+        return await self._ask(change)
+
+    async def _ask(self, work: Callable[[Intake], T]) -> T:
         if self._intake is None:
             raise RuntimeError("records before secrets")
         intake = self._intake
@@ -209,6 +227,8 @@ class Following:
         if old is not None:
             log.info("secrets_changed", peppers=sorted(secrets.peppers))
             self._engine.want_worker("the edge's secrets changed")
+        elif self._is_complete:
+            self._engine.want_worker("the edge starts")
         before = self._cursor
         await self._bring(await self._change(Intake.retry_held), before)
 

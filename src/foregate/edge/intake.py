@@ -59,6 +59,10 @@ class Intake:
         self._cursor_stays = False
         self.checks = checks
 
+    def position(self) -> int:
+        """The seq up to which everything is kept."""
+        return self._state.number("cursor")
+
     def take(self, wire_records: Iterable[object]) -> Taken:
         """Judge a batch in order and keep what follows from it. Safe to repeat with the same records."""
         taken = Taken(cursor=self._state.number("cursor"))

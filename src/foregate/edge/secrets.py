@@ -55,10 +55,10 @@ def open_secrets(sealed: bytes, edge_id: str, edge_key: str) -> EdgeSecrets:
 
 
 def load_secrets(path: Path, edge_id: str, edge_key: str) -> EdgeSecrets | None:
-    """The secrets kept on disk; None where there are none, or they do not open and must be fetched again."""
+    """The secrets kept on disk; None where there are none. SealBroken where they do not open: fetch them again."""
     try:
         return open_secrets(path.read_bytes(), edge_id, edge_key)
-    except (FileNotFoundError, SealBroken):
+    except FileNotFoundError:
         return None
 
 

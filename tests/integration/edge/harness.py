@@ -94,6 +94,7 @@ class ControlPlane:
         self.telemetry = AsyncDatabase(Database(folder / "telemetry.db", INGEST), readers=1)
         self.port = free_port()
         self.seq = 0
+        self.edge_key = EDGE_KEY
         self.files: dict[str, bytearray] = {}
         self.final: set[str] = set()
         self.reports: list[dict[str, Any]] = []
@@ -144,7 +145,7 @@ class ControlPlane:
         return [json.loads(line) for line in lines if line.startswith(b"{")]
 
     async def _authenticate(self, header: str) -> str | None:
-        return EDGE_ID if header == f"Edge {EDGE_ID}:{EDGE_KEY}" else None
+        return EDGE_ID if header == f"Edge {EDGE_ID}:{self.edge_key}" else None
 
     async def _ingest(self, batch: EventBatch) -> int:
         lines = zlib.decompress(batch.body)
