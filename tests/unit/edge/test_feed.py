@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse
 from foregate.core.errors import ForegateError
 from foregate.core.records import seal
 from foregate.database.engine import AsyncDatabase
-from foregate.edge.feed import EventBatch, FeedParts, feed_router
+from foregate.edge.feed import MAX_EVENTS_BYTES, EventBatch, FeedParts, feed_router
 from foregate.edge.feed_client import FeedClient
 from foregate.edge.feed_lines import SnapshotEnd
 from foregate.edge.followers import Followers
@@ -207,7 +207,7 @@ async def test_events_and_reports_are_handed_on(telemetry: AsyncDatabase) -> Non
 BAD_REQUESTS = {
     "worker with a slash": ("/edge/v1/events?worker=../x&offset=0", b""),
     "negative offset": ("/edge/v1/events?worker=w&offset=-1", b""),
-    "batch too large": ("/edge/v1/events?worker=w&offset=0", bytes(1_048_577)),
+    "batch too large": ("/edge/v1/events?worker=w&offset=0", bytes(MAX_EVENTS_BYTES + 1)),
     "report is not JSON": ("/edge/v1/reports", b"{"),
     "report without seq": ("/edge/v1/reports", b"{}"),
     "report of a list": ("/edge/v1/reports", b"[]"),
