@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from foregate.core.errors import ErrorCode, ForegateError
+from foregate.database.damage import is_damage
 from foregate.database.rights import Rights, authorizer
 
 T = TypeVar("T")
@@ -40,19 +41,27 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A read transaction: one snapshot for all its statements."""
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")
-            try:
-                yield connection
-            finally:
-                connection.exec_driver_sql("ROLLBACK")
+        """A read transaction: one snapshot for all its statements.
+
+        Raises ForegateError(UNAVAILABLE) where the file is damaged.
+        """
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN")
+                try:
+                    yield connection
+                finally:
+                    connection.exec_driver_sql("ROLLBACK")
+        except DatabaseError as error:
+            if not is_damage(error):
+                raise
+            raise self._damaged(error) from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A write transaction: committed at the end, rolled back whole on any error.
 
-        Raises ForegateError(UNAVAILABLE) where the disk is full or the file cannot be written.
+        Raises ForegateError(UNAVAILABLE) where the disk is full or the file cannot be written, or is damaged.
         """
         connection = self.begin()
         try:
@@ -65,7 +74,12 @@ class Database:
 
     def begin(self) -> Connection:
         """A connection in a write transaction, for whoever cannot use `write()`: end it by one of the next two."""
-        connection = self._engine.connect()
+        try:
+            connection = self._engine.connect()
+        except DatabaseError as error:
+            if not is_damage(error):
+                raise
+            raise self._damaged(error) from error
         try:
             with _public_errors():
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -91,6 +105,10 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+    def _damaged(self, error: DatabaseError) -> ForegateError:
+        message = f"The database {self.path.name} is damaged; what to do says: foregate doctor"
+        return ForegateError(ErrorCode.UNAVAILABLE, message, detail=str(error.orig))
 
 
 class AsyncDatabase:
@@ -224,7 +242,10 @@ def _public_errors() -> Iterator[None]:
         yield
     except (DatabaseError, sqlite3.DatabaseError) as error:
         text = str(error.orig if isinstance(error, DatabaseError) else error)
-        if any(words in text for words in ("full", "readonly", "disk I/O", "locked", "unable to open", "malformed")):
+        if is_damage(error):
+            message = "The database is damaged; what to do says: foregate doctor"
+            raise ForegateError(ErrorCode.UNAVAILABLE, message, detail=text) from error
+        if any(words in text for words in ("full", "readonly", "disk I/O", "locked", "unable to open")):
             message = "The database cannot be written now; check the disk's space and rights, then try again."
             raise ForegateError(ErrorCode.UNAVAILABLE, message, detail=text) from error
         raise

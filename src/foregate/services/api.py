@@ -32,7 +32,7 @@ from foregate.api.app import create_app
 from foregate.api.changes import Changes
 from foregate.api.operations import Operations
 from foregate.core.clock import utc_now
-from foregate.core.errors import ErrorCode, ForegateError
+from foregate.core.errors import ForegateError
 from foregate.core.masterkey import MasterKey, load_or_create
 from foregate.database.engine import AsyncDatabase, Database
 from foregate.database.migrate import upgrade
@@ -47,9 +47,10 @@ from foregate.identity.api import IdentityApi
 from foregate.identity.credentials import Credentials
 from foregate.identity.issuing import AccountSetUp
 from foregate.services.bootstrap import bootstrap
-from foregate.services.home import Home, open_home
+from foregate.services.home import open_home
 from foregate.services.settings import PREFIX, Settings
 from foregate.services.web import listen, serve
+from foregate.services.wholeness import require_whole
 from foregate.tunnels.api import TunnelsApi
 from foregate.tunnels.edge_config import compile_record as compile_ingress
 
@@ -61,7 +62,8 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
     """Serve until told to end; then finish what is being answered. What is not published yet is at the next start."""
     home = open_home(settings.home)
     listener = listen(settings.api_host, settings.api_port, f"{PREFIX}API_PORT")
-    master_key = _master_key(home)
+    await asyncio.to_thread(require_whole, home)
+    master_key = load_or_create(home.master_key)
     upgrade(home.records_db, "records")
     upgrade(home.telemetry_db, "telemetry")
     database = Database(home.records_db, CONTROL_PLANE)
@@ -157,17 +159,6 @@ def _compiler(master_key: MasterKey) -> CompileRecord:
 def _edge_secrets(master_key: MasterKey) -> Callable[[], EdgeSecrets]:
     secrets = EdgeSecrets(master_key.peppers(), master_key.record_mac_key(), master_key.edge_sealing_key())
     return lambda: secrets
-
-
-def _master_key(home: Home) -> MasterKey:
-    """The master key. A new one is made only for a new home: under it, no secret in older records would ever fit."""
-    if home.records_db.exists() and not home.master_key.exists():
-        raise ForegateError(
-            ErrorCode.UNAVAILABLE,
-            f"{home.master_key} is missing, and the records in {home.records_db} are of no use without it; "
-            "put the saved copy back.",
-        )
-    return load_or_create(home.master_key)
 
 
 async def _rotate_keys(records: AsyncDatabase, master_key: MasterKey, publisher: Publisher) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 
 from foregate.core.clock import utc_now
 from foregate.core.errors import ForegateError
-from foregate.core.masterkey import load as load_master_key
 from foregate.engines.haproxy.binary import find_binary, require_version
 from foregate.services.clock_state import is_synchronised
 from foregate.services.engines import find_workers
@@ -27,6 +26,7 @@ from foregate.services.home import Home
 from foregate.services.ports import find_port_holder, is_free
 from foregate.services.settings import PREFIX, Settings
 from foregate.services.status import read_status
+from foregate.services.wholeness import find_faults
 
 _OLDEST_PYTHON = (3, 11)
 # The oldest SQLite with all that the databases use: RETURNING, STRICT, WITHOUT ROWID with upserts.
@@ -70,7 +70,7 @@ def examine(settings: Settings) -> list[Finding]:
         _clock(home),
         _home_folder(home),
         _disk(home),
-        _master_key(home),
+        *_wholeness(home),
         *_private_files(home),
         *_ports(settings, home),
         _running(home),
@@ -134,16 +134,14 @@ def _disk(home: Home) -> Finding:
     return Finding("disk", f"{free / (1 << 30):.1f} GiB free", advice)
 
 
-def _master_key(home: Home) -> Finding:
-    if not home.master_key.exists():
-        if home.records_db.exists():
-            return Finding("master key", "missing", f"put the saved copy back as {home.master_key}")
-        return Finding("master key", "not made yet")
-    try:
-        load_master_key(home.master_key)
-    except ForegateError as error:
-        return Finding("master key", "unusable", error.message)
-    return Finding("master key", "whole, and for this user's eyes alone")
+def _wholeness(home: Home) -> Iterator[Finding]:
+    """One finding for each file that has to be whole. Databases are read through, beside whatever runs on them."""
+    faults = {fault.path: fault for fault in find_faults(home, is_thorough=True)}
+    for path in (home.master_key, home.facts, home.records_db, home.telemetry_db, home.admin_token, home.edge_key):
+        if fault := faults.get(path):
+            yield Finding(path.name, fault.what, fault.advice)
+        else:
+            yield Finding(path.name, "whole" if path.exists() else "not made yet")
 
 
 def _private_files(home: Home) -> Iterator[Finding]:

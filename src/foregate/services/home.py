@@ -129,13 +129,16 @@ def write_facts(home: Home, facts: Facts) -> None:
 
 
 def read_private(path: Path) -> str:
-    """A secret file's text without the line end. ForegateError(UNAVAILABLE) where absent or readable by others."""
+    """A secret file's text without the line end. ForegateError(UNAVAILABLE) where absent, readable by others, or
+    no text."""
     try:
         if path.stat().st_mode & 0o077:
             raise _unusable(f"{path} is readable by others; run: chmod 600 {path}")
         return path.read_text().strip()
     except OSError as error:
         raise _unusable(f"{path} cannot be read ({error.strerror}); is FOREGATE_HOME right?") from error
+    except UnicodeDecodeError:
+        raise _unusable(f"{path} is damaged; remove it: another one is made at the next start") from None
 
 
 def _claim(root: Path) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import os
 import signal
 import time
+from functools import partial
 
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.services.board import Board
@@ -25,6 +26,7 @@ from foregate.services.readiness import Readiness
 from foregate.services.settings import PREFIX, Settings, to_environment
 from foregate.services.status import PROCESSES, ProcessStatus, status_path, write_status
 from foregate.services.takeover import require_ports, take_over
+from foregate.services.wholeness import require_whole
 
 # Until ready, and while a child that died is coming back; more slowly once it takes long.
 _PROBED_EVERY_SECONDS = 0.05
@@ -37,7 +39,7 @@ _HINT = 'For SDKs, Terraform and the CLI: eval "$(foregate env)". Ctrl-C ends al
 async def run(settings: Settings, board: Board) -> bool:
     """Run everything until SIGINT, SIGTERM or SIGHUP. False where a child was given up or had to be killed at the end.
 
-    Raises ForegateError(UNAVAILABLE) where another supervisor has the home or a port is taken.
+    Raises ForegateError(UNAVAILABLE) where another supervisor has the home, a port is taken, or a file is damaged.
     """
     home = open_home(settings.home)
     try:
@@ -67,6 +69,8 @@ class _Supervisor:
         self._started = time.monotonic()
         self._board.say(f"foregate: home {self._home.root}, process {os.getpid()}")
         try:
+            # Before the edge of an earlier run is touched: it goes on while a person mends what is damaged.
+            await asyncio.to_thread(require_whole, self._home)
             await take_over(self._home, self._board.say)
             require_ports(self._settings, self._home)
             return await self._run_children()
@@ -170,8 +174,7 @@ def _specs(settings: Settings, home: Home) -> list[ChildSpec]:
 
     def spec(name: str, drain_seconds: float, *, outlives_us: bool = False) -> ChildSpec:
         log = home.logs / f"{name}.log"
-        may_start = home.facts.exists if name in ("edge", "worker") else lambda: True
-        return ChildSpec(name, outlives_us, drain_seconds, log, environment, may_start)
+        return ChildSpec(name, outlives_us, drain_seconds, log, environment, partial(_may_start, name, home))
 
     return [
         spec("edge", 20, outlives_us=True),  # HAProxy's own drain of long requests is within it
@@ -179,6 +182,17 @@ def _specs(settings: Settings, home: Home) -> list[ChildSpec]:
         spec("worker", 10),
         spec("api", 10),
     ]
+
+
+def _may_start(name: str, home: Home) -> bool:
+    """The edge's key is written before the facts, but one that was lost is made while the facts are there."""
+    match name:
+        case "edge":
+            return home.facts.exists() and home.edge_key.exists()
+        case "worker":
+            return home.facts.exists()
+        case _:
+            return True
 
 
 def _clear_away(settings: Settings, home: Home) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.database import migrate
+from foregate.database.damage import find_damage
 from foregate.database.engine import AsyncDatabase, Database
 from foregate.database.journal import enqueue
 from foregate.database.records_schema import CONTROL_PLANE
@@ -91,3 +92,34 @@ def test_a_database_of_a_newer_foregate_is_refused(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(ForegateError, match="newer Foregate"):
         migrate.upgrade(path, "records")
+
+
+def test_damage_is_one_sentence_for_readers_and_writers(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    migrate.upgrade(path, "telemetry")
+    path.write_bytes(b"no database at all " * 1000)
+    opened = Database(path, None)
+    for transaction in (opened.read, opened.write):
+        with pytest.raises(ForegateError, match=r"some\.db is damaged") as refused, transaction() as connection:
+            connection.exec_driver_sql("SELECT 1 FROM last_seen")
+        assert refused.value.code is ErrorCode.UNAVAILABLE
+    opened.close()
+
+
+def test_damaged_page_is_one_sentence_for_readers_and_writers(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    migrate.upgrade(path, "telemetry")
+    whole = Database(path, None)
+    with whole.read() as connection:
+        page = connection.exec_driver_sql("SELECT rootpage FROM sqlite_master WHERE name = 'last_seen'").scalar_one()
+    whole.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    assert find_damage(path, is_thorough=False) == ""
+    assert find_damage(path, is_thorough=True) != ""
+    opened = Database(path, None)
+    for transaction in (opened.read, opened.write):
+        with pytest.raises(ForegateError, match="damaged"), transaction() as connection:
+            connection.exec_driver_sql("SELECT * FROM last_seen").all()
+    opened.close()
