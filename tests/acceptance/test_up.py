@@ -119,6 +119,42 @@ def test_env_is_what_the_official_sdk_needs(product: Foregate) -> None:
     assert Path(exported["FOREGATE_CA_FILE"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
 
 
+def in_another_terminal(product: Foregate, *arguments: str, **own: str) -> subprocess.CompletedProcess[str]:
+    """A command that has the home from its environment, and nothing of the ports."""
+    kept = {name: value for name, value in product.environment.items() if not name.endswith("_PORT")}
+    command = [sys.executable, "-m", "foregate", *arguments]
+    return subprocess.run(
+        command, env={**kept, **own}, capture_output=True, text=True, timeout=SECONDS, cwd="/", check=False
+    )
+
+
+def test_another_terminal_finds_the_ports_that_up_was_given(product: Foregate) -> None:
+    exported = in_another_terminal(product, "env")
+    assert exported.stderr == ""
+    for port in (product.api_port, product.http_port, product.https_port):
+        assert f":{port}" in exported.stdout
+    assert in_another_terminal(product, "token", "list").returncode == 0
+    assert in_another_terminal(product, "doctor").returncode == 0
+
+
+def test_own_environment_of_another_terminal_goes_first_and_the_difference_is_told(product: Foregate) -> None:
+    done = in_another_terminal(product, "env", FOREGATE_API_PORT="1")
+    assert "http://127.0.0.1:1/client/v4" in done.stdout
+    assert f":{product.http_port}" in done.stdout
+    assert done.stderr == (
+        f"FOREGATE_API_PORT is 1 here, and {product.api_port} for the Foregate that runs in {product.home}.\n"
+    )
+    assert in_another_terminal(product, "token", "list", FOREGATE_API_PORT="1").returncode == 5
+
+
+def test_the_printed_hint_works_as_it_stands_in_any_folder(product: Foregate) -> None:
+    (hint,) = re.findall(r"CLI: (eval .*)\. Ctrl-C", said(product).rpartition("ready after")[2])
+    command = ["bash", "-c", f'{hint}; echo "$CLOUDFLARE_BASE_URL"']
+    bare = {"PATH": "/usr/bin:/bin", "HOME": "/"}
+    done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=SECONDS, cwd="/", check=False)
+    assert done.stdout.strip() == product.base_url, done.stderr
+
+
 def test_a_second_up_says_who_holds_the_home(product: Foregate) -> None:
     done = product.run("up")
     assert product.supervisor is not None

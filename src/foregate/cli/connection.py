@@ -9,10 +9,11 @@ import os
 from collections.abc import Mapping
 
 from foregate.cli.exits import ExitCode, Failure
+from foregate.cli.output import note
 from foregate.core.secrets import Secret
 from foregate.services.control_client import ControlClient
 from foregate.services.home import Home, read_facts, read_private
-from foregate.services.settings import load
+from foregate.services.running import load_running
 
 _NAMES = ("CLOUDFLARE_BASE_URL", "CLOUDFLARE_API_TOKEN", "CLOUDFLARE_ACCOUNT_ID")
 
@@ -39,7 +40,7 @@ def connect(environment: Mapping[str, str] | None = None) -> ControlClient:
 
 
 def _connect_home(environment: Mapping[str, str]) -> ControlClient:
-    settings = load(environment)
+    settings = load_running(note, environment)
     home = Home(settings.home)
     facts = read_facts(home)
     if facts is None:

@@ -6,6 +6,7 @@ Commands import what they need when they run: the program starts anew for every 
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from typer._completion_classes import completion_init
@@ -34,6 +35,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        print(f"foregate {version('foregate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def foregate(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """A self-hosted zero-trust edge for machines."""
+
+
 processes.register(app)
 completion.register(app)
 app.add_typer(tokens.app, name="token")

@@ -71,9 +71,9 @@ def echo(parent: Parent = None) -> None:
 def env() -> None:
     """Print export lines for SDKs, Terraform and clients of the edge: eval "$(foregate env)"."""
     from foregate.services.environment import exports
-    from foregate.services.settings import load
+    from foregate.services.running import load_running
 
-    for name, value in exports(load()).items():
+    for name, value in exports(load_running(note)).items():
         print(f"export {name}={shlex.quote(value)}")
 
 
@@ -83,12 +83,14 @@ def status(
 ) -> None:
     """Show what runs for this home, and how well its events are folded. Exit code 0 if it is ready, 1 if not."""
     from foregate.core.clock import utc_now
+    from foregate.services.environment import edge_url
     from foregate.services.folding import read_folding
     from foregate.services.home import Home
-    from foregate.services.settings import load
+    from foregate.services.running import load_running
     from foregate.services.status import read_status
 
-    home = Home(load().home)
+    settings = load_running(note)
+    home = Home(settings.home)
     deadline = time.monotonic() + wait
     found = read_status(home)
     while not found.is_ready and time.monotonic() < deadline:
@@ -100,7 +102,8 @@ def status(
     else:
         state = "ready" if found.is_ready else f"not ready: {found.problem}"
         who = "-" if found.pid is None else f"{found.pid}, since {found.since}"
-        print_facts({"home": found.home, "state": state, "supervisor": who})
+        where = {"control API": settings.api_url, "edge": f"{edge_url(settings)}, {edge_url(settings, is_tls=True)}"}
+        print_facts({"home": found.home, "state": state, "supervisor": who, **where})
         rows = [(process.name, process.state, process.pid, process.restarts) for process in found.processes]
         print_table(("process", "state", "pid", "restarts"), rows)
         for problem in folding.problems:
@@ -112,9 +115,9 @@ def status(
 def doctor(as_json: AsJson = False) -> None:
     """Find what is wrong here: ports, programs, versions, disk, clock, rights. Exit code 1 if anything is."""
     from foregate.services.doctor import examine
-    from foregate.services.settings import load
+    from foregate.services.running import load_running
 
-    findings = examine(load())
+    findings = examine(load_running(note))
     if as_json:
         print_json([finding.to_json() for finding in findings])
     else:

@@ -11,6 +11,7 @@ from foregate.cli.connection import connect
 from foregate.cli.lookup import find_token, list_all
 from foregate.cli.output import note, print_facts, print_issued, print_json, print_table
 from foregate.cli.processes import AsJson
+from foregate.services.program import program
 
 app = typer.Typer(help="Service tokens: make, show, rotate, switch off, revoke.", no_args_is_help=True)
 
@@ -115,7 +116,7 @@ def _switch(token: str, body: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _receipt(change_seq: int | None) -> str:
-    return "" if change_seq is None else f"; follow it to the edges with: foregate change show {change_seq}"
+    return "" if change_seq is None else f"; follow it to the edges with: {program()} change show {change_seq}"
 
 
 def _print(token: dict[str, Any], *, as_json: bool) -> None:

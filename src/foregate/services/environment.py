@@ -7,6 +7,12 @@ from foregate.services.home import Home, read_facts, read_private
 from foregate.services.settings import Settings, reachable, url_host
 
 
+def edge_url(settings: Settings, *, is_tls: bool = False) -> str:
+    """Where the edge is reached from this machine."""
+    address = url_host(reachable(settings.bind))
+    return f"https://{address}:{settings.https_port}" if is_tls else f"http://{address}:{settings.http_port}"
+
+
 def exports(settings: Settings) -> dict[str, str]:
     """Variables by name. ForegateError(UNAVAILABLE) before the first start."""
     home = Home(settings.home)
@@ -16,13 +22,12 @@ def exports(settings: Settings) -> dict[str, str]:
             ErrorCode.UNAVAILABLE,
             f"There is no Foregate in {home.root}; start one with 'foregate up', or set FOREGATE_HOME.",
         )
-    edge = url_host(reachable(settings.bind))
     return {
         "CLOUDFLARE_BASE_URL": f"{settings.api_url}/client/v4",
         "CLOUDFLARE_API_TOKEN": read_private(home.admin_token),
         "CLOUDFLARE_ACCOUNT_ID": facts.account_id,
-        "FOREGATE_EDGE_URL": f"http://{edge}:{settings.http_port}",
-        "FOREGATE_EDGE_HTTPS_URL": f"https://{edge}:{settings.https_port}",
+        "FOREGATE_EDGE_URL": edge_url(settings),
+        "FOREGATE_EDGE_HTTPS_URL": edge_url(settings, is_tls=True),
         "FOREGATE_CA_FILE": str(home.edge_ca),
         "FOREGATE_AUTH_DOMAIN": settings.auth_domain,
     }

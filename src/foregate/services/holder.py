@@ -10,9 +10,9 @@ import fcntl
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -23,10 +23,12 @@ _FLOCK = "hhqqi"  # struct flock of 64-bit Linux: type, whence, start, length, p
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds a lock, and since when (RFC 3339); 0 and empty while it has not said so yet."""
+    """The process that holds a lock, and since when (RFC 3339); 0 and empty while it has not said so yet. `addresses`:
+    where it is reached, if it said so (`services/running.py`)."""
 
     pid: int
     since: str
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
 
 class Held(Exception):
@@ -38,11 +40,12 @@ class Held(Exception):
 
 
 @contextmanager
-def hold(path: Path, *, now: datetime | None = None) -> Iterator[None]:
+def hold(path: Path, addresses: Mapping[str, str] | None = None, *, now: datetime | None = None) -> Iterator[None]:
     """Hold the lock `path`, whose file goes away at the end. Raises Held at once where another process has it."""
     descriptor = _lock(path)
     try:
-        text = json.dumps({"pid": os.getpid(), "since": format_time(now or utc_now())})
+        about = {"pid": os.getpid(), "since": format_time(now or utc_now()), "addresses": dict(addresses or {})}
+        text = json.dumps(about)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)
         yield
@@ -89,6 +92,7 @@ def _whole_file() -> bytes:
 def _read(descriptor: int) -> Holder:
     try:
         found = json.loads(os.pread(descriptor, 4096, 0))
-        return Holder(int(found["pid"]), str(found["since"]))
-    except (ValueError, KeyError, TypeError):
+        # A lock of an older Foregate says nothing of addresses.
+        return Holder(int(found["pid"]), str(found["since"]), dict(found.get("addresses") or {}))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Holder(0, "")

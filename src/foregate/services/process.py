@@ -17,7 +17,7 @@ from pathlib import Path
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.services.holder import Held, Holder, hold
 from foregate.services.home import Home, open_home
-from foregate.services.settings import Settings
+from foregate.services.settings import Settings, addresses
 
 # The work of one process: it runs until the event is set, then drains and returns.
 Runner = Callable[[Settings, asyncio.Event], Awaitable[None]]
@@ -37,7 +37,9 @@ def run_process(name: str, runner: Runner, settings: Settings, *, parent: int | 
     if parent is not None:
         end_with(parent)
     configure_log()
-    lock: AbstractContextManager[None] = hold(lock_path(home, name)) if is_locked else nullcontext()
+    lock: AbstractContextManager[None] = (
+        hold(lock_path(home, name), addresses(settings)) if is_locked else nullcontext()
+    )
     try:
         # Before the lock: whoever sees it held may ask this process to end, and must be heard.
         early = _hear_early()

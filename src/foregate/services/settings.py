@@ -23,6 +23,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PREFIX = "FOREGATE_"
 FILE_NAME = "foregate.toml"
+# What a client has to know of a process that serves.
+ADDRESSES = tuple(
+    f"{PREFIX}{name}" for name in ("BIND", "API_PORT", "HTTP_PORT", "HTTPS_PORT", "ALLOW_PLAIN_HTTP", "TEAM")
+)
 # `foregate env` exports these for clients; a shell that has them must still be able to start Foregate.
 EXPORTED = frozenset(
     {"FOREGATE_EDGE_URL", "FOREGATE_EDGE_HTTPS_URL", "FOREGATE_CA_FILE", "FOREGATE_AUTH_DOMAIN"},
@@ -132,6 +136,11 @@ def to_environment(settings: Settings) -> dict[str, str]:
         if text is not None:
             written[setting.variable] = text
     return written
+
+
+def addresses(settings: Settings) -> dict[str, str]:
+    """Where this Foregate is reached, as environment variables: what a process that serves writes into its lock."""
+    return {name: value for name, value in to_environment(settings).items() if name in ADDRESSES}
 
 
 def _to_text(value: object) -> str | None:

@@ -22,8 +22,9 @@ from foregate.services.engines import clear_sockets, end_workers, find_workers
 from foregate.services.holder import Held, find_holder, hold
 from foregate.services.home import Home, open_home
 from foregate.services.process import held_message, lock_path
+from foregate.services.program import program_for
 from foregate.services.readiness import Readiness
-from foregate.services.settings import PREFIX, Settings, to_environment
+from foregate.services.settings import PREFIX, Settings, addresses, to_environment
 from foregate.services.status import PROCESSES, ProcessStatus, status_path, write_status
 from foregate.services.takeover import require_ports, take_over
 from foregate.services.wholeness import require_whole
@@ -33,7 +34,7 @@ _PROBED_EVERY_SECONDS = 0.05
 _PROBED_SLOWLY_EVERY_SECONDS = 1.0
 # A start should take five seconds; after twice that a person wants to know what it is waiting for.
 _PATIENCE_SECONDS = 10.0
-_HINT = 'For SDKs, Terraform and the CLI: eval "$(foregate env)". Ctrl-C ends all.'
+_HINT = 'For SDKs, Terraform and the CLI: eval "$({program} env)". Ctrl-C ends all.'
 
 
 async def run(settings: Settings, board: Board) -> bool:
@@ -43,7 +44,7 @@ async def run(settings: Settings, board: Board) -> bool:
     """
     home = open_home(settings.home)
     try:
-        with hold(lock_path(home, "up")):
+        with hold(lock_path(home, "up"), addresses(settings)):
             return await _Supervisor(settings, home, board).run()
     except Held as held:
         raise ForegateError(ErrorCode.UNAVAILABLE, held_message("up", home, held.holder)) from None
@@ -126,8 +127,9 @@ class _Supervisor:
         self._is_announced = True
         seconds = time.monotonic() - self._started
         lines = "\n".join(f"  {line}" for line in curl_lines(self._settings, self._home))
+        hint = _HINT.format(program=program_for(self._settings))
         # In one piece, for whoever waits for the first line of it.
-        self._board.say(f"foregate: ready after {seconds:.1f} s. Try:\n\n{lines}\n\n{_HINT}")
+        self._board.say(f"foregate: ready after {seconds:.1f} s. Try:\n\n{lines}\n\n{hint}")
 
     def _publish(self) -> None:
         statuses = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,11 @@ def test_help_lists_every_command() -> None:
         "edge",
     ):
         assert f"\n  {name} " in done.stdout
+
+
+def test_version_is_told() -> None:
+    done = foregate("--version")
+    assert (done.returncode, done.stdout) == (0, f"foregate {version('foregate')}\n")
 
 
 @pytest.mark.parametrize("arguments", [("nothing",), ("token", "create"), ("change", "show", "zero"), ("up", "--fast")])
