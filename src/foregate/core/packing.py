@@ -27,7 +27,7 @@ class TooLong(ValueError):
     """More comes out than was allowed."""
 
 
-def pack(plain: bytes) -> bytes:
+def pack(plain: bytes | memoryview) -> bytes:
     """One zlib stream. Gives up the interpreter's lock while it works."""
     return codec.compress(plain, _LEVEL)
 

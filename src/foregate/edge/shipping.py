@@ -182,7 +182,7 @@ class Shipper:
         # Asked before reading: what a worker wrote before it was gone is then surely read.
         is_complete = file.is_complete()
         lines = file.read_lines(BATCH_BYTES)
-        if lines[:1] == b"\0":
+        if bytes(lines[:1]) == b"\0":
             file.skip_hole()
             lines = file.read_lines(BATCH_BYTES)
         end = file.acknowledged + len(lines)

@@ -70,17 +70,18 @@ class SpoolFile:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         return True
 
-    def read_lines(self, most_bytes: int) -> bytes:
+    def read_lines(self, most_bytes: int) -> memoryview:
         """Whole lines from the acknowledged byte on, at most `most_bytes` (one longer line comes alone).
 
         Empty where no whole line is there. Safe to repeat: it moves nothing.
         """
         chunk = os.pread(self._descriptor, most_bytes, self.acknowledged)
         end = chunk.rfind(b"\n") + 1
-        if end or len(chunk) < most_bytes:
-            return chunk[:end]
-        longer = os.pread(self._descriptor, most_bytes + _LONGEST_LINE_BYTES, self.acknowledged)
-        return longer[: longer.find(b"\n") + 1]
+        if not end and len(chunk) == most_bytes:
+            chunk = os.pread(self._descriptor, most_bytes + _LONGEST_LINE_BYTES, self.acknowledged)
+            end = chunk.find(b"\n") + 1
+        # A view: millions of bytes are not copied to cut off the last few.
+        return memoryview(chunk)[:end]
 
     def acknowledge(self, upto: int) -> None:
         """The control plane has everything before byte `upto`; forget it. Going back does nothing.
