@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -339,7 +340,15 @@ def test_pipeline_tells_gaps_and_losses(edge: Edge) -> None:
     assert found["log"]["size_bytes"] > 0
 
 
-def test_receipt_of_a_change_follows_it_to_the_edge(plane: EventsPlane) -> None:
+@pytest.fixture
+def own_plane(tmp_path: Path) -> Iterator[EventsPlane]:
+    """One whose edge has not reported yet: what it once applied, it has applied for good."""
+    with run_events_plane(tmp_path) as running:
+        yield running
+
+
+def test_receipt_of_a_change_follows_it_to_the_edge(own_plane: EventsPlane) -> None:
+    plane = own_plane
     answer = httpx.post(
         f"http://127.0.0.1:{plane.port}/client/v4/accounts/{plane.account_id}/access/service_tokens",
         headers={"Authorization": f"Bearer {plane.admin.reveal()}"},
@@ -352,7 +361,11 @@ def test_receipt_of_a_change_follows_it_to_the_edge(plane: EventsPlane) -> None:
         {"id": plane.edge_id, "name": "first", "state": "pending", "at": None, "reason": "not published yet"}
     ]
     publish(plane, seq, found["record_key"])
-    assert plane.get(f"/foregate/changes/{seq}")["result"]["edges"][0]["state"] == "pending"
+    (receipt,) = plane.get(f"/foregate/changes/{seq}")["result"]["edges"]
+    assert (receipt["state"], receipt["reason"]) == ("pending", "the edge has never reported")
+    plane.report(applied_seq=seq - 1)
+    (receipt,) = plane.get(f"/foregate/changes/{seq}")["result"]["edges"]
+    assert (receipt["state"], receipt["reason"]) == ("pending", "")
     plane.report(applied_seq=seq + 1)
     (receipt,) = plane.get(f"/foregate/changes/{seq}")["result"]["edges"]
     assert (receipt["state"], receipt["reason"]) == ("applied", "")
