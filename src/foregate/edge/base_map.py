@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from foregate.core.records import RecordRefused, open_record
@@ -99,6 +100,21 @@ def find(state: State, folder: Path, mac_key: bytes) -> BaseMap | None:
     return BaseMap(fold, path, state.number("base_tokens"))
 
 
+def renew(state: State, form: str, mac_key: bytes, token_entry: Callable[[str, wire.TokenValue], str]) -> None:
+    """Where the entries kept are not of `form`, have each made anew from its record, and the base map written. Commits;
+    a token takes about 0.1 ms. Rows that are damaged are left to `write`, which finds them."""
+    if state.text("entry_form") == form:
+        return
+    for rows in _batched(state.rows("token"), _CHUNK_LINES):
+        with state.transaction():
+            for row in rows:
+                value = _value(row, mac_key)
+                state.put(row, None if value is None else token_entry(row.key.partition("/")[2], value))
+    with state.transaction():
+        state.set_text("base_mac", "")
+        state.set_text("entry_form", form)
+
+
 def repair(
     state: State, client_ids: tuple[str, ...], mac_key: bytes, token_entry: Callable[[str, wire.TokenValue], str]
 ) -> int:
@@ -130,6 +146,11 @@ def _value(row: Row, mac_key: bytes) -> wire.TokenValue | None:
     except RecordRefused:
         return None
     return value if isinstance(value, wire.TokenValue) else None
+
+
+def _batched(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    while part := list(islice(rows, size)):
+        yield part
 
 
 def _preface(fold: int) -> bytes:

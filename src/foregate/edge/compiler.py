@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -36,3 +37,18 @@ class Compiler(Protocol):
         Raises CannotCompile, or ConfigurationRefused where it cannot tell which record is to blame.
         """
         ...
+
+
+# Of each shape that an entry may have.
+_SECRETS = (wire.SecretVersion(2, "b" * 64, 2, None), wire.SecretVersion(1, "a" * 64, 1, 1_900_000_000))
+_SAMPLES = (
+    wire.TokenValue("t" * 36, "a" * 32, True, None, _SECRETS[:1]),
+    wire.TokenValue("t" * 36, "a" * 32, False, 1_900_000_000, _SECRETS),
+)
+
+
+def entry_form(token_entry: Callable[[str, wire.TokenValue], str]) -> str:
+    """Stands for how tokens are written in the maps: entries of another form, kept by another release, are not read as
+    they were meant."""
+    entries = [token_entry(f"{'c' * 32}.access", sample) for sample in _SAMPLES]
+    return hashlib.sha256("\n".join(entries).encode()).hexdigest()[:16]

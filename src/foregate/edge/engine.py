@@ -32,6 +32,7 @@ from foregate.edge.token_maps import MOST_FOLDED_IN_PLACE, TokenMaps
 from foregate.engines.haproxy.control import ControlError, TokenMap
 from foregate.engines.haproxy.maps import MapLine
 from foregate.engines.haproxy.process import ConfigurationRefused, Worker, WorkerFailed
+from foregate.engines.haproxy.render import form
 
 log = structlog.get_logger(__name__)
 
@@ -341,9 +342,9 @@ def _write_apart(paths: EdgePaths, fold: int, mac_key: bytes) -> tuple[base_map.
 
 
 def _fingerprint(records: ConfigRecords) -> str:
-    """Stands for the keys that sign."""
+    """Stands for the keys that sign, and for how a worker remembers what they signed."""
     current = sorted((account_id, keys.keys[0].kid) for account_id, keys in records.keys.items())
-    return hashlib.sha256(repr(current).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((form(), current)).encode()).hexdigest()[:16]
 
 
 def _first_alert(output: str) -> str:

@@ -6,15 +6,18 @@ The state lives on one thread; `in_state` is the only way to it. The feed client
 from __future__ import annotations
 
 import asyncio
+import hmac
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import httpx
 import structlog
 
-from foregate.edge import control_plane, wire
+from foregate.edge import base_map, control_plane, wire
+from foregate.edge.compiler import entry_form
 from foregate.edge.engine import Engine
 from foregate.edge.feed_client import FeedBroken
 from foregate.edge.feed_lines import SnapshotEnd
@@ -24,7 +27,7 @@ from foregate.edge.rollout import Checks
 from foregate.edge.sealing import SealBroken
 from foregate.edge.secrets import EdgeSecrets, keep_secrets, load_secrets, open_secrets
 from foregate.edge.signing import open_signer
-from foregate.edge.state import State
+from foregate.edge.state import State, StateDamaged
 from foregate.edge.token_maps import TokenMaps
 
 T = TypeVar("T")
@@ -211,16 +214,16 @@ class Following:
     async def _know(self, secrets: EdgeSecrets) -> None:
         """Go on with these secrets; what waited for them is looked at again."""
         old = self._engine.secrets
-        self._engine.secrets = secrets
 
         def check_keys(value: wire.KeysValue) -> None:
             open_signer(secrets.sealing_key, value)
 
+        with suppress(OSError):  # a full disk: it is claimed another time
+            await self._state.run(_claim, secrets.record_mac_key)
+        form = entry_form(self._token_entry)
+        await self._state.run(base_map.renew, form, secrets.record_mac_key, self._token_entry)
+        self._engine.secrets = secrets
         checks = Checks(secrets.record_mac_key, frozenset(secrets.peppers), check_keys)
-        if old is not None and old.record_mac_key != secrets.record_mac_key:
-            # Nothing that is stored passes any more: ask for everything.
-            await self._state.run(_forget_cursor)
-            self._cursor = 0
         if self._intake is None:
             self._intake = Intake(await self._state.run(lambda state: state), checks, self._token_entry)
         self._intake.checks = checks
@@ -238,6 +241,13 @@ def _set_complete(state: State) -> None:
         state.set_number("is_complete", 1)
 
 
-def _forget_cursor(state: State) -> None:
-    with state.transaction():
-        state.set_number("cursor", 0)
+def _claim(state: State, mac_key: bytes) -> None:
+    """The state belongs to the control plane with this key: to serve it under another's peppers would turn every token
+    away. StateDamaged where it is another's."""
+    mark = hmac.digest(mac_key, b"foregate edge state", "sha256").hex()
+    known = state.text("sealed_by")
+    if known and known != mark:
+        raise StateDamaged("its records are sealed under another key")
+    if not known:
+        with state.transaction():
+            state.set_text("sealed_by", mark)

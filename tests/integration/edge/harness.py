@@ -95,6 +95,7 @@ class ControlPlane:
         self.port = free_port()
         self.seq = 0
         self.edge_key = EDGE_KEY
+        self.secrets = SECRETS
         self.files: dict[str, bytearray] = {}
         self.final: set[str] = set()
         self.reports: list[dict[str, Any]] = []
@@ -103,7 +104,7 @@ class ControlPlane:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        parts = FeedParts(self._followers, lambda: SECRETS, self._authenticate, self._ingest, self._take_report)
+        parts = FeedParts(self._followers, lambda: self.secrets, self._authenticate, self._ingest, self._take_report)
         api = FastAPI()
         api.include_router(feed_router(parts))
         await self._followers.start()
@@ -131,7 +132,7 @@ class ControlPlane:
         entries = []
         for key, value in values.items():
             self.seq += 1
-            record = seal(SECRETS.record_mac_key, key, self.seq, None if value is None else value.to_wire())
+            record = seal(self.secrets.record_mac_key, key, self.seq, None if value is None else value.to_wire())
             entries.append(Entry(key, self.seq, orjson.dumps(record.to_wire()), value is None))
         await self.telemetry.write(lambda c: SqlLog(c).put(EDGE_CONFIG, entries, 0))
         self._followers.publish([(entry.offset, entry.value) for entry in entries])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import signal
@@ -12,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_values import app, client_id, policy, token
-from integration.edge.harness import APP_ID, HOST, World, eventually, world
+from edge_values import ACCOUNT, app, client_id, policy, secret_of, secret_version, token
+from foregate.edge import base_map, wire
+from foregate.edge.secrets import EdgeSecrets
+from foregate.edge.state import State
+from foregate.engines.haproxy.maps import NEVER
+from integration.edge.harness import APP_ID, HOST, SECRETS, World, eventually, world
 
 
 @pytest.fixture
@@ -67,6 +72,46 @@ async def test_an_edge_whose_key_is_refused_says_so(running: World) -> None:
     await eventually(lambda: any("to the edge key" in text for text in edge.status().get("problems", [])))
     [line] = said(running, "feed_waiting")
     assert str(line["reason"]).endswith("to the edge key")
+
+
+async def test_tokens_written_as_another_release_wrote_them_are_written_anew(running: World) -> None:
+    edge = running.edge
+    await running.serve(1, 2)
+    assert await edge.signal(signal.SIGTERM) == 0
+    with closing(State(edge.home.edge / "state.db")) as state:
+        with state.transaction():
+            for number in (1, 2):
+                row = state.get(f"token/{client_id(number)}")
+                assert row is not None
+                # In hexadecimal digits, as it might have been once.
+                state.put(row, f"{ACCOUNT}|E|{NEVER}|{secret_version(number).digest}:1")
+            state.set_text("entry_form", "another")
+        base, mac = base_map.write(state, edge.home.edge / "maps", base_map.begin(state), SECRETS.record_mac_key)
+        base_map.adopt(state, base, mac)
+    await running.plane.stop()
+    edge.start()
+    await eventually(lambda: edge.get(1))
+    assert [edge.get(1), edge.get(2)] == [200, 200]
+
+
+async def test_records_of_another_control_plane_are_not_served_under_this_ones_peppers(running: World) -> None:
+    edge, plane = running.edge, running.plane
+    await running.serve(1, 2)
+    assert await edge.signal(signal.SIGTERM) == 0
+    peppers = {1: os.urandom(32), 2: os.urandom(32)}
+    plane.secrets = EdgeSecrets(peppers, os.urandom(32), SECRETS.sealing_key)
+    (edge.home.edge / "secrets.sealed").unlink()
+    edge.start()
+    # The agent ends, for whoever keeps it alive to start it again.
+    await eventually(lambda: edge.process and edge.process.poll())
+    assert said(running, "state_damaged")[0]["reason"] == "its records are sealed under another key"
+    assert edge.get(1) == 0, "nobody is turned away by what cannot be judged"
+    edge.start()
+    digest = hmac.digest(peppers[1], secret_of(1).encode(), "sha256").hex()
+    await running.serve()
+    await plane.publish({f"token/{client_id(1)}": token(1, secrets=(wire.SecretVersion(1, digest, 1, None),))})
+    await eventually(lambda: edge.get(1) == 200)
+    await running.settled()
 
 
 async def test_records_damaged_on_disk_are_asked_for_again(running: World) -> None:

@@ -6,7 +6,9 @@ ValueError, so that no record can write a line of its own. The Lua file goes alo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -34,6 +36,12 @@ _REFUSED_WORDS = '","app":%{+Q}[var(txn.shown)],"id":%{+Q}[var(txn.id)],"pol":""
 
 # Without a cookie of that very name, wherever it stands.
 _OTHER_COOKIES = r"%[req.fhdr(cookie),regsub('(?<![^; \t])CF_Authorization=[^;]*(;[ \t]*|$)',,g)]"
+
+
+@cache
+def form() -> str:
+    """Stands for how a worker reads and writes what it remembers; what one of another form remembers is not for it."""
+    return hashlib.sha256((_resource("haproxy.cfg.j2") + _resource("edge.lua")).encode()).hexdigest()[:16]
 
 
 def render(config: Config, socket: Path) -> Mapping[str, str]:
