@@ -20,6 +20,7 @@ from typing import Any
 from foregate.core.masterkey import write_private
 from foregate.services.holder import Held, hold
 from foregate.services.home import Home, open_home
+from foregate.services.ports import draw_port
 from foregate.services.process import lock_path
 from foregate.services.settings import Settings
 from foregate.services.web import serve
@@ -119,11 +120,11 @@ async def _echo_messages(receive: Any, send: Any) -> None:
 
 def _listen(home: Home) -> socket.socket:
     """The recorded port, which a predecessor of this home may still share; another if a stranger has it."""
-    recorded = read_port(home) or 0
+    recorded = read_port(home)
     try:
-        listener = _bind(recorded)
+        listener = _bind(recorded or draw_port(_HOST))
     except OSError:
-        listener = _bind(0)
+        listener = _bind(draw_port(_HOST))
     port = listener.getsockname()[1]
     if port != recorded:
         write_private(home.demo / "port", b"%d\n" % port)

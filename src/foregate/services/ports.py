@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+# Well-known services are below.
+_LOWEST_DRAWN, _TRIES = 20_000, 50
 _LISTENING = "0A"  # the state column of /proc/net/tcp
 
 
@@ -28,6 +32,22 @@ def is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def draw_port(host: str) -> int:
+    """A free port that the kernel gives to no outgoing connection, so that it can be had again after a restart; 0, the
+    kernel's choice, where there is none."""
+    for port in random.sample(range(_LOWEST_DRAWN, max(_LOWEST_DRAWN + _TRIES, _ephemeral_start())), _TRIES):
+        if is_free(host, port):
+            return port
+    return 0
+
+
+def _ephemeral_start() -> int:
+    try:
+        return int(_EPHEMERAL.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32_768  # what Linux starts with
 
 
 def find_port_holder(port: int) -> PortHolder | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from foregate.services.ports import find_port_holder, is_free
+from foregate.services.ports import draw_port, find_port_holder, is_free
 
 
 @pytest.fixture
@@ -35,3 +35,11 @@ def test_a_port_that_was_let_go_is_free(listener: socket.socket) -> None:
     listener.close()
     assert is_free("127.0.0.1", port)
     assert find_port_holder(port) is None
+
+
+def test_a_drawn_port_can_be_had_again_after_a_restart() -> None:
+    """No connection that begins meanwhile is given it, as the kernel draws from another range."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    drawn = {draw_port("127.0.0.1") for _ in range(20)}
+    assert all(0 < port < first and is_free("127.0.0.1", port) for port in drawn)
+    assert len(drawn) > 1
