@@ -61,6 +61,7 @@ def test_in_a_terminal_it_shows_its_processes_and_ends_on_ctrl_c() -> None:
             screen.type("\x03")
             assert process.wait(READY_SECONDS) == 0
             assert "foregate: ended" in screen()
+            assert "[/]" not in screen()
         product.start()
 
 

@@ -61,7 +61,7 @@ def list_applications(as_json: AsJson = False) -> None:
         print_json(found)
         return
     rows = [(item["name"], item["id"], _covers(item), len(item["policies"])) for item in found]
-    print_table(("name", "id", "covers", "policies"), rows)
+    print_table(("name", "id", "covers", "policies"), rows, spare=("id",))
 
 
 @app.command()
@@ -123,4 +123,4 @@ def _print(item: dict[str, Any], *, as_json: bool) -> None:
         (policy.get("precedence"), policy["decision"], policy["name"], show_selectors(policy["include"]), policy["id"])
         for policy in item["policies"]
     ]
-    print_table(("order", "decision", "policy", "include", "id"), rows)
+    print_table(("order", "decision", "policy", "include", "id"), rows, spare=("id",))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from foregate.cli.exits import ExitCode, Failure
 from foregate.cli.output import note
+from foregate.core.ids import ACCOUNT_ID
 from foregate.core.secrets import Secret
 from foregate.services.control_client import ControlClient
 from foregate.services.home import Home, read_facts, read_private
@@ -22,7 +23,7 @@ def connect(environment: Mapping[str, str] | None = None) -> ControlClient:
     """The client for this command.
 
     The environment counts only with CLOUDFLARE_BASE_URL in it: an API token alone is for Cloudflare, and must not be
-    sent here. Raises Failure(USAGE) where it is incomplete, Failure(UNREACHABLE) where there is no home yet.
+    sent here. Raises Failure(USAGE) where it is incomplete or malformed, Failure(UNREACHABLE) without a home.
     """
     given = os.environ if environment is None else environment
     base_url, api_token, account_id = (given.get(name, "") for name in _NAMES)
@@ -31,6 +32,11 @@ def connect(environment: Mapping[str, str] | None = None) -> ControlClient:
     if not api_token or not account_id:
         missing = [name for name in _NAMES if not given.get(name)]
         raise Failure(ExitCode.USAGE, f"CLOUDFLARE_BASE_URL is set, so {' and '.join(missing)} must be too.")
+    # Before they stand in a header and a path; what they are is not repeated.
+    if not api_token.isascii() or not api_token.isprintable() or " " in api_token:
+        raise Failure(ExitCode.USAGE, "CLOUDFLARE_API_TOKEN is not an API token; see: foregate env")
+    if not ACCOUNT_ID.fullmatch(account_id):
+        raise Failure(ExitCode.USAGE, "CLOUDFLARE_ACCOUNT_ID must be 32 hexadecimal digits.")
     try:
         return ControlClient(base_url, Secret(api_token), account_id)
     except ValueError:

@@ -44,4 +44,4 @@ def list_edges(as_json: AsJson = False) -> None:
         for edge in found
     ]
     columns = ("name", "reporting", "reported", "applied change", "pending", "refused", "held", "missing events")
-    print_table(columns, rows)
+    print_table(columns, rows, spare=("reported",))

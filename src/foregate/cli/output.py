@@ -7,12 +7,14 @@ else goes to stderr, so that `SECRET=$(foregate token create ci)` does what it l
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 # No table of ours is wider; a pipe has no width, and nothing may be cut off in it.
 _PIPE_WIDTH = 1000
+_TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?Z")
 
 
 def print_json(value: Any) -> None:
@@ -20,17 +22,43 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, stream: TextIO | None = None) -> None:
-    """A table. Cells are shown whole, folded where the terminal is narrow."""
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, spare: Sequence[str] = (), stream: TextIO | None = None
+) -> None:
+    """A table. Cells are shown whole, folded where the terminal is narrow; `spare` columns are left out there before
+    that, the first of them first: `show` and --json have them."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*[show(cell) for cell in row])
-    _print_rich(table, stream or sys.stdout)
+    stream = stream or sys.stdout
+    cells = [[_in_table(show(cell)) for cell in row] for row in rows]
+    # Folding goes by words first, so a column takes its longest one, and two blanks.
+    takes = [
+        max(len(word) for text in (name, *(row[place] for row in cells)) for word in text.split()) + 2
+        for place, name in enumerate(columns)
+    ]
+    width = _width_of(stream) or _PIPE_WIDTH
+    kept = list(range(len(columns)))
+    for name in spare:
+        if sum(takes[place] for place in kept) > width:
+            kept.remove(columns.index(name))
+    fits = sum(takes[place] for place in kept) <= width
+    is_wide = sum(max(len(columns[place]), *(len(row[place]) for row in cells), 0) + 2 for place in kept) <= width
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for place in kept:
+        # An id is folded last, as it cannot be copied then; a heading is first.
+        is_one_word = not any(" " in row[place] for row in cells)
+        heading = columns[place] if is_wide else columns[place].replace(" ", "\n")
+        table.add_column(heading, overflow="fold", no_wrap=fits and is_one_word)
+    for row in cells:
+        table.add_row(*[row[place] for place in kept])
+    _print_rich(table, stream)
+
+
+def _in_table(text: str) -> str:
+    """Of a time, date and hour part where a line has to be broken, and seconds are enough."""
+    found = _TIME.fullmatch(text)
+    return text if found is None else f"{found[1]} {found[2]}Z"
 
 
 def print_facts(facts: Mapping[str, Any], *, stream: TextIO | None = None) -> None:
@@ -73,10 +101,19 @@ def show(value: Any) -> str:
             return str(value)
 
 
+def _width_of(stream: TextIO) -> int | None:
+    """The terminal's; None for a pipe or a file."""
+    if not stream.isatty():
+        return None
+    from rich.console import Console
+
+    return Console(file=stream).width
+
+
 def _print_rich(renderable: Any, stream: TextIO) -> None:
     from rich.console import Console
 
-    width = None if stream.isatty() else _PIPE_WIDTH
+    width = _width_of(stream) or _PIPE_WIDTH
     console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         console.print(renderable)

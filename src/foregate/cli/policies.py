@@ -60,7 +60,9 @@ def list_policies(application: OfApplication = None, as_json: AsJson = False) ->
         (p["name"], p["id"], p["decision"], show_selectors(p["include"]), p.get("precedence") or p.get("app_count"))
         for p in found
     ]
-    print_table(("name", "id", "decision", "include", "used by" if application is None else "order"), rows)
+    print_table(
+        ("name", "id", "decision", "include", "used by" if application is None else "order"), rows, spare=("id",)
+    )
 
 
 @app.command()

@@ -37,7 +37,12 @@ def up() -> None:
     from foregate.services.settings import load
     from foregate.services.supervisor import run
 
-    if not asyncio.run(run(load(), open_board())):
+    settings, board = load(), open_board()
+    try:
+        has_ended_well = asyncio.run(run(settings, board))
+    finally:
+        board.close()
+    if not has_ended_well:
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -100,10 +105,11 @@ def status(
     if as_json:
         print_json({**found.to_json(), "events": folding.to_json()})
     else:
-        state = "ready" if found.is_ready else f"not ready: {found.problem}"
+        state = "ready" if found.is_ready else f"not ready: {found.problem}" if found.pid else found.problem
         who = "-" if found.pid is None else f"{found.pid}, since {found.since}"
         where = {"control API": settings.api_url, "edge": f"{edge_url(settings)}, {edge_url(settings, is_tls=True)}"}
-        print_facts({"home": found.home, "state": state, "supervisor": who, **where})
+        is_there = any(process.pid for process in found.processes)
+        print_facts({"home": found.home, "state": state, "supervisor": who, **(where if is_there else {})})
         rows = [(process.name, process.state, process.pid, process.restarts) for process in found.processes]
         print_table(("process", "state", "pid", "restarts"), rows)
         for problem in folding.problems:

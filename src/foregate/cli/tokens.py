@@ -42,7 +42,7 @@ def list_tokens(
         print_json(found)
         return
     rows = [(t["name"], t["id"], t["client_id"], t["enabled"], t["expires_at"], t["last_seen_at"]) for t in found]
-    print_table(("name", "id", "client id", "enabled", "expires", "last seen"), rows)
+    print_table(("name", "id", "client id", "enabled", "expires", "last seen"), rows, spare=("id", "expires"))
 
 
 @app.command()

@@ -93,6 +93,7 @@ def _print(line: str, stream: TextIO) -> None:
 def _table(processes: Sequence[ProcessStatus]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("process")
@@ -102,5 +103,6 @@ def _table(processes: Sequence[ProcessStatus]) -> Table:
     for process in processes:
         color = "green" if process.state == "ready" else "yellow"
         pid = "" if process.pid is None else str(process.pid)
-        table.add_row(process.name, f"[{color}]{process.state}[/]", pid, str(process.restarts))
+        # Not as markup: a line that passes above has it switched off, for the table too.
+        table.add_row(process.name, Text(process.state, style=color), pid, str(process.restarts))
     return table

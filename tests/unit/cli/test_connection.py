@@ -53,6 +53,23 @@ def test_a_base_url_that_is_none_is_refused(home: Path) -> None:
         connect({"FOREGATE_HOME": str(home), **EXPORTED, "CLOUDFLARE_BASE_URL": "localhost"})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CLOUDFLARE_API_TOKEN", "cfat_two\nlines"),
+        ("CLOUDFLARE_API_TOKEN", "cfat_two words"),
+        ("CLOUDFLARE_API_TOKEN", "cfat_\u00e4"),
+        ("CLOUDFLARE_ACCOUNT_ID", "../" + "b" * 29),
+        ("CLOUDFLARE_ACCOUNT_ID", "b b"),
+    ],
+)
+def test_malformed_environment_is_named_and_not_repeated(home: Path, name: str, value: str) -> None:
+    with pytest.raises(Failure, match=name) as caught:
+        connect({"FOREGATE_HOME": str(home), **EXPORTED, name: value})
+    assert caught.value.code is ExitCode.USAGE
+    assert value not in str(caught.value)
+
+
 def test_before_the_first_start_there_is_nobody_to_talk_to(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="foregate up") as caught:
         connect({"FOREGATE_HOME": str(tmp_path)})

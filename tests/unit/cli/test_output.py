@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -16,6 +17,36 @@ def test_a_piped_table_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert any(LONG in line for line in lines)
     assert lines[-1].split() == ["b", "-"]
+
+
+class Terminal(io.StringIO):
+    """A narrow one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_narrow_terminal_leaves_out_spare_columns_before_it_folds_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = ("name", "id", "client id", "enabled", "expires", "last seen")
+    row = ("ci", "1" * 36, f"{'2' * 32}.access", True, "2027-01-01T00:00:00Z", "2026-11-24T03:28:41.123Z")
+    screen = Terminal()
+    print_table(columns, [row], spare=("id", "expires"), stream=screen)
+    shown = screen.getvalue()
+    assert row[2] in shown
+    assert row[1] not in shown
+    assert "2026-11-24" in shown
+    assert "03:28:41Z" in shown
+    monkeypatch.setenv("COLUMNS", "70")
+    screen = Terminal()
+    print_table(columns, [row], spare=("id", "expires"), stream=screen)
+    assert row[2] in screen.getvalue()
+    assert "expires" not in screen.getvalue()
+    monkeypatch.setenv("COLUMNS", "140")
+    screen = Terminal()
+    print_table(columns, [row], spare=("id", "expires"), stream=screen)
+    assert row[1] in screen.getvalue()
+    assert "expires" in screen.getvalue()
 
 
 def test_markup_in_a_name_is_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
