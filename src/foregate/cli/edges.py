@@ -5,10 +5,13 @@ from __future__ import annotations
 import typer
 
 from foregate.cli.connection import connect
-from foregate.cli.output import print_json, print_table
+from foregate.cli.output import note, print_json, print_table
 from foregate.cli.processes import AsJson, Parent
 
 app = typer.Typer(help="Run the edge (agent and HAProxy) alone, or list edges.", invoke_without_command=True)
+
+# A time server keeps clocks within milliseconds; a machine without one drifts some seconds a week.
+_CLOCK_LEEWAY_SECONDS = 30
 
 
 @app.callback()
@@ -43,5 +46,12 @@ def list_edges(as_json: AsJson = False) -> None:
         )
         for edge in found
     ]
+    for edge in found:
+        ahead = edge["clock_ahead_seconds"]
+        if ahead is not None and abs(ahead) > _CLOCK_LEEWAY_SECONDS:
+            note(
+                f"{edge['name']}: its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the control "
+                "plane's. Tokens and old secrets end by the edge's clock; set both."
+            )
     columns = ("name", "reporting", "reported", "applied change", "pending", "refused", "held", "missing events")
     print_table(columns, rows, spare=("reported",))

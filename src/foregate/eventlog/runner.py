@@ -9,6 +9,7 @@ still counts once.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,7 +68,8 @@ def run(
     troubles = Troubles(tell)
     runner = Runner(jobs, clock, troubles)
     watches = [Watch(path) for path in {job.database.path for job in jobs}]
-    turn, next_chores_at = Turn(moved=True), to_micros(clock())
+    # Not by the clock: one that was ahead and is put right must not keep chores waiting until it is there again.
+    turn, next_chores_at = Turn(moved=True), time.monotonic()
     while not stop.is_set():
         # Every watch is asked, so that each takes note of what it has seen.
         has_news = any([watch.has_changed() for watch in watches])
@@ -79,10 +81,10 @@ def run(
                 log.error("log_unreadable", error=_why(error))
                 troubles.failed(LOG, _why(error), to_micros(clock()))
                 turn = Turn(has_failed=True)
-        if to_micros(clock()) >= next_chores_at:
+        if time.monotonic() >= next_chores_at:
             has_more = _do(chores, log, troubles, to_micros(clock()))
             # A chore with more to do comes again after the next round, so that the two take turns.
-            next_chores_at = to_micros(clock()) + (0 if has_more else _CHORE_EVERY_SECONDS * 1_000_000)
+            next_chores_at = time.monotonic() + (0 if has_more else _CHORE_EVERY_SECONDS)
         stop.wait(0 if turn.is_behind else PAUSE_SECONDS if turn.moved else IDLE_SECONDS)
     for watch in watches:
         watch.close()

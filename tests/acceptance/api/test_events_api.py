@@ -340,6 +340,58 @@ def test_pipeline_tells_gaps_and_losses(edge: Edge) -> None:
     assert found["log"]["size_bytes"] > 0
 
 
+def make_token(plane: EventsPlane, account_id: str) -> tuple[int, str]:
+    """A new service token: the seq of its change, and its record key."""
+    answer = httpx.post(
+        f"http://127.0.0.1:{plane.port}/client/v4/accounts/{account_id}/access/service_tokens",
+        headers={"Authorization": f"Bearer {plane.admin.reveal()}"},
+        json={"name": "made"},
+    )
+    return int(answer.headers["foregate-change"]), f"token/{answer.json()['result']['client_id']}"
+
+
+def test_token_bound_to_an_account_sees_the_receipts_of_that_account_alone(plane: EventsPlane) -> None:
+    own, own_key = make_token(plane, plane.account_id)
+    foreign, foreign_key = make_token(plane, plane.other_account_id)
+    found = plane.get(f"/foregate/changes/{own}", bearer=plane.account_token)["result"]
+    assert found["record_key"] == own_key
+    refused = plane.get(f"/foregate/changes/{foreign}", bearer=plane.account_token, status=404)
+    assert foreign_key not in str(refused)
+    assert plane.get(f"/foregate/changes/{foreign}")["result"]["record_key"] == foreign_key
+
+
+def test_token_bound_to_an_account_is_told_nothing_of_other_accounts_by_edges(plane: EventsPlane) -> None:
+    (own, own_key), (foreign, foreign_key) = (
+        make_token(plane, account_id) for account_id in (plane.account_id, plane.other_account_id)
+    )
+    account_keys = [f"account/{plane.account_id}", f"keys/{plane.other_account_id}", "app/of-nobody"]
+    refused = [{"key": key, "seq": 1, "reason": "damaged"} for key in (own_key, foreign_key, *account_keys)]
+    held = [{"key": foreign_key, "seq": foreign, "reason": "pepper"}, {"key": own_key, "seq": own, "reason": "pepper"}]
+    plane.report(refused=refused, held=held)
+    (edge,) = plane.get("/foregate/edges", bearer=plane.account_token)["result"]
+    assert [note["key"] for note in edge["refused"]] == [own_key, f"account/{plane.account_id}"]
+    assert [note["key"] for note in edge["held"]] == [own_key]
+    (edge,) = plane.get("/foregate/edges")["result"]
+    assert len(edge["refused"]) == 5
+
+
+@pytest.mark.parametrize(("off", "shown"), [(3600, 3600), (-3600, -3600), (0, 0)])
+def test_edge_whose_clock_is_off_is_told(plane: EventsPlane, off: int, shown: int) -> None:
+    plane.report(at=time.time() + off)
+    (edge,) = plane.get("/foregate/edges")["result"]
+    assert abs(edge["clock_ahead_seconds"] - shown) < 5
+
+
+@pytest.mark.parametrize("said", [None, "now", True, -1, 1e300, {}])
+def test_clock_that_an_edge_makes_up_is_not_told(plane: EventsPlane, said: object) -> None:
+    plane.report(at=said)
+    assert plane.get("/foregate/edges")["result"][0]["clock_ahead_seconds"] is None
+
+
+def test_pipeline_of_all_accounts_is_for_no_token_of_one(plane: EventsPlane) -> None:
+    assert not plane.get("/foregate/pipeline", bearer=plane.account_token, status=403)["success"]
+
+
 @pytest.fixture
 def own_plane(tmp_path: Path) -> Iterator[EventsPlane]:
     """One whose edge has not reported yet: what it once applied, it has applied for good."""

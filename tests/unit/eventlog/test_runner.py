@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -264,6 +265,22 @@ def test_run_takes_what_comes_does_chores_and_ends_when_told(database: Database)
         stop.set()
         thread.join(5)
     assert not thread.is_alive()
+
+
+def test_chores_go_on_when_a_clock_that_was_ahead_is_put_right(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_CHORE_EVERY_SECONDS", 0.01)
+    times = iter([NOON + timedelta(hours=1)] * 2)
+    stop, chores = threading.Event(), Chores()
+    chores.steps = 3
+    thread = threading.Thread(target=run, args=([], [chores], stop, lambda: next(times, NOON)))
+    thread.start()
+    try:
+        until(lambda: chores.steps > 6, 5, "the chore is done again and again")
+    finally:
+        stop.set()
+        thread.join(5)
 
 
 def test_run_tries_again_after_an_outage_without_anything_new(database: Database) -> None:

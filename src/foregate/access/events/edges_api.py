@@ -22,6 +22,7 @@ from foregate.access.events.views import (
     WorkerView,
     moment,
 )
+from foregate.api.auth import Scope
 from foregate.api.envelope import Answer
 from foregate.api.operations import Call, Operations
 from foregate.api.paging import PageInfo
@@ -32,6 +33,7 @@ from foregate.eventlog.model import EDGE_CONFIG
 from foregate.eventlog.sql import SqlLog
 
 _WORKERS_SHOWN = 200
+_LATEST = 1e11  # Unix seconds; what an edge sends is its own word
 
 
 class EdgesApi:
@@ -50,13 +52,14 @@ class EdgesApi:
         operations.add(
             "GET", f"{base}/changes/{{seq}}", self.change, "Say what became of a change at each edge", result=ChangeView
         )
-        operations.add(
-            "GET", f"{base}/pipeline", self.pipeline, "Say how far events are processed", result=PipelineView
-        )
+        # It tells of all accounts' events together.
+        operations.add("GET", f"{base}/pipeline", self.pipeline, "Say how far events are processed",
+                       scope=Scope.INSTALLATION, result=PipelineView)  # fmt: skip
         return operations
 
     async def edges(self, call: Call[None, None]) -> Answer:
-        """Every edge that is not revoked, those that never reported included."""
+        """Every edge that is not revoked, those that never reported included. A token that is bound to an account is
+        told which records of that account an edge refused or holds, and of no others."""
         edges = await self._records.read(store.live_edges)
 
         def read(telemetry: Connection) -> list[EdgeView]:
@@ -66,14 +69,25 @@ class EdgesApi:
             return [self._edge_view(edge, reports.get(edge.id), workers, end) for edge in edges]
 
         items = await self._telemetry.read(read)
+        bound_to = call.principal.account_id
+        if bound_to is not None:
+            keys = [note["key"] for item in items for note in (*item["refused"], *item["held"])]
+            own = await self._records.read(lambda records: store.keys_of(records, bound_to, keys))
+            for item in items:
+                item["refused"] = [note for note in item["refused"] if note["key"] in own]
+                item["held"] = [note for note in item["held"] if note["key"] in own]
         return Answer(items, info=PageInfo(1, max(1, len(items)), len(items), len(items), 1))
 
     async def change(self, call: Call[None, None]) -> Answer:
-        """The receipt of a change: `seq` is the number in the header Foregate-Change."""
-        seq = _parse_seq(call.path["seq"])
-        change, edges = await self._records.read(
-            lambda records: (store.find_change(records, seq), store.live_edges(records))
-        )
+        """The receipt of a change: `seq` is the number in the header Foregate-Change. A token that is bound to an
+        account sees the changes of that account."""
+        seq, bound_to = _parse_seq(call.path["seq"]), call.principal.account_id
+
+        def look_up(records: Connection) -> tuple[store.OutboxRow | None, list[store.Edge]]:
+            is_seen = bound_to is None or store.is_change_of(records, seq, bound_to)
+            return store.find_change(records, seq) if is_seen else None, store.live_edges(records)
+
+        change, edges = await self._records.read(look_up)
         if change is None:
             raise not_found("change")
 
@@ -125,6 +139,7 @@ class EdgesApi:
             "name": edge.name,
             "is_reporting": report is not None and is_reporting(report.at, self._clock()),
             "reported_at": None if report is None else moment(report.at),
+            "clock_ahead_seconds": None if report is None else _clock_ahead(report),
             "applied_seq": 0 if report is None else report.applied_seq,
             "pending": end if report is None else max(0, end - report.applied_seq),
             "refused": _note_views(said, "refused"),
@@ -146,6 +161,13 @@ class EdgesApi:
             "set_aside_since": None if state.aside_at is None else moment(state.aside_at),
             "set_aside_reason": state.aside_reason,
         }
+
+
+def _clock_ahead(report: store.EdgeReport) -> float | None:
+    said = report.report.get("at")
+    if not isinstance(said, int | float) or isinstance(said, bool) or not 0 < said < _LATEST:
+        return None
+    return round(said - report.at / 1e6, 1)
 
 
 def _note_views(report: dict[str, Any], name: str) -> list[NoteView]:

@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, select, text
 
 from foregate.core.decision import Reason
-from foregate.database.records_schema import applications, edges, outbox, service_tokens
+from foregate.database.records_schema import applications, audit, edges, ingress_hostnames, outbox, service_tokens
 from foregate.database.telemetry_schema import last_seen, log_records
 from foregate.eventlog.model import EDGE_CONFIG, LOGIN_EVENTS
 
@@ -276,6 +276,30 @@ def client_ids_of(records: Connection, account_id: str, token: str) -> list[str]
         tokens.account_id == account_id, (tokens.id == token) | (tokens.name == token)
     )
     return [row[0] for row in records.execute(query.limit(100))]
+
+
+def is_change_of(records: Connection, seq: int, account_id: str) -> bool:
+    """Whether the change that was answered with `seq` is the account's. Newest first, as those are asked about."""
+    mine = (audit.c.account_id == account_id) & (audit.c.change_seq == seq)
+    return records.execute(select(audit.c.id).where(mine).order_by(audit.c.id.desc()).limit(1)).first() is not None
+
+
+def keys_of(records: Connection, account_id: str, keys: Iterable[str]) -> frozenset[str]:
+    """Those record keys that are about things of the account as it is now."""
+    names: dict[str, list[str]] = {}
+    for key in keys:
+        kind, _, name = key.partition("/")
+        names.setdefault(kind, []).append(name)
+    found = {f"{kind}/{account_id}" for kind in ("account", "keys") if account_id in names.get(kind, ())}
+    for kind, column in (
+        ("token", service_tokens.c.client_id),
+        ("app", applications.c.id),
+        ("ingress", ingress_hostnames.c.hostname),
+    ):
+        mine = column.table.c.account_id == account_id
+        rows = records.execute(select(column).where(mine, column.in_(names.get(kind, []))))
+        found |= {f"{kind}/{name}" for (name,) in rows}
+    return frozenset(found)
 
 
 def find_change(records: Connection, seq: int) -> OutboxRow | None:

@@ -77,12 +77,14 @@ class NoteView(TypedDict):
 
 class EdgeView(TypedDict):
     """An edge. `pending` says how many seqs it is behind what was published; `spool` is its own word on what waits
-    there; `lost_bytes` and `missing_events` are what never arrived."""
+    there; `lost_bytes` and `missing_events` are what never arrived. `clock_ahead_seconds`: its clock less the control
+    plane's at its last word, which took some milliseconds to come; null without one."""
 
     id: str
     name: str
     is_reporting: bool
     reported_at: str | None
+    clock_ahead_seconds: float | None
     applied_seq: int
     pending: int
     refused: list[NoteView]
