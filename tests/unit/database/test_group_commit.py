@@ -83,3 +83,25 @@ async def test_caller_that_goes_does_not_undo_its_write(database: AsyncDatabase)
 async def test_writes_are_carried_out_in_the_order_they_came(database: AsyncDatabase) -> None:
     seqs = await asyncio.gather(*(database.write(put(f"token/{n}")) for n in range(300)))  # type: ignore[arg-type]
     assert seqs == sorted(seqs)
+
+
+async def test_write_that_is_on_its_way_shares_the_transaction(database: AsyncDatabase) -> None:
+    later: list[asyncio.Task[list[str]]] = []
+
+    async def arrive() -> list[str]:
+        await asyncio.sleep(0)  # as a request that is read in one turn of the loop and answered in the next
+        other = Database(database.database.path, CONTROL_PLANE)
+        with other.read() as connection:
+            committed = [row[0] for row in connection.exec_driver_sql("SELECT record_key FROM outbox")]
+        other.close()
+        await database.write(put("token/second"))  # type: ignore[arg-type]
+        return committed
+
+    def first(connection: Connection) -> int:
+        later.append(asyncio.get_running_loop().create_task(arrive()))
+        return enqueue(connection, "token/first", NOW)
+
+    await database.write(first)
+
+    assert await keys(database) == ["token/first", "token/second"]
+    assert await later[0] == [], "the first was not committed when the second came"

@@ -16,8 +16,8 @@ from foregate.database.engine import Database
 from foregate.eventlog.model import EDGE_CONFIG, LOGIN_EVENTS
 from foregate.eventlog.sql import SqlLog
 
-# What a step may drop: some milliseconds' work, in which nobody else can write. A full batch is 100 KB of pages.
-_STEP_BATCHES = 50
+# What a step may drop: some milliseconds' work, in which nobody else can write. A full batch is 400 KB of pages.
+_STEP_BATCHES = 12
 _STEP_ROWS = 200
 _DAY = timedelta(days=1)
 # Counts per minute are small and worth more than a month of history.

@@ -128,5 +128,5 @@ def test_step_is_small(telemetry: Telemetry) -> None:
     database = Database(telemetry.path, RETENTION)
     retention = Retention(database, Limits(0, MONTH), lambda: NOON)
     assert retention.step()
-    assert len(offsets(telemetry)) == 70
+    assert len(offsets(telemetry)) == 108
     database.close()
