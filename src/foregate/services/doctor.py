@@ -23,6 +23,7 @@ from foregate.services.clock_state import is_synchronised
 from foregate.services.engines import find_workers
 from foregate.services.folding import read_folding
 from foregate.services.home import Home
+from foregate.services.peppers import unknown_peppers
 from foregate.services.ports import find_port_holder, is_free
 from foregate.services.settings import PREFIX, Settings
 from foregate.services.status import read_status
@@ -71,6 +72,7 @@ def examine(settings: Settings) -> list[Finding]:
         _home_folder(home),
         _disk(home),
         *_wholeness(home),
+        *_peppers(home),
         *_private_files(home),
         *_ports(settings, home),
         _running(home),
@@ -142,6 +144,20 @@ def _wholeness(home: Home) -> Iterator[Finding]:
             yield Finding(path.name, fault.what, fault.advice)
         else:
             yield Finding(path.name, "whole" if path.exists() else "not made yet")
+
+
+def _peppers(home: Home) -> Iterator[Finding]:
+    try:
+        unknown = unknown_peppers(home, utc_now())
+    except ForegateError:  # a finding of its own
+        return
+    if unknown:
+        numbers = ", ".join(str(use.version) for use in unknown)
+        count = sum(use.live_secrets for use in unknown)
+        advice = "put back the copy that was saved after the last foregate keys add-pepper"
+        yield Finding("peppers", f"{count} live secrets are under {numbers}, which master.key does not know", advice)
+    else:
+        yield Finding("peppers", "every live secret's is known")
 
 
 def _private_files(home: Home) -> Iterator[Finding]:

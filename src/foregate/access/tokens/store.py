@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, assert_never
 
-from sqlalchemy import Connection, Row, exists, func, insert, select, text, update
+from sqlalchemy import Connection, Row, exists, func, insert, or_, select, text, update
 
 from foregate.access.tokens.model import (
     EnabledSet,
@@ -220,3 +220,19 @@ def _micros(moment: datetime | None) -> int | None:
 
 def _moment(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
+
+
+def count_live_secrets(connection: Connection, now: datetime) -> dict[int, int]:
+    """How many secrets that may let a token in, now or once it is enabled, there are under each pepper."""
+    token, secret = service_tokens.c, secret_versions.c
+    is_previous = (secret.version == token.previous_secret_version) & (
+        token.previous_secret_expires_at > to_micros(now)
+    )
+    rows = connection.execute(
+        select(secret.pepper_version, func.count())
+        .join(service_tokens, token.id == secret.token_id)
+        .where(token.deleted_at.is_(None), or_(secret.version == token.secret_version, is_previous))
+        .where(or_(token.expires_at.is_(None), token.expires_at > to_micros(now)))
+        .group_by(secret.pepper_version)
+    )
+    return {version: count for version, count in rows}
