@@ -197,6 +197,20 @@ def test_another_id_with_the_remembered_secret_is_refused(worker: RunningWorker)
             assert connection.request("GET", "/", headers).status == 401
 
 
+def test_another_id_with_a_hot_secret_is_refused(worker: RunningWorker) -> None:
+    """The secret finds the entry; whose it is stands in it."""
+    with Connection(worker.port) as connection:
+        assert {ask(connection, number) for number in (1, 2)} == {200}
+    worker.heat()
+
+    for _ in range(OFTEN):
+        with Connection(worker.port) as connection:
+            headers = [("Host", "app.test"), pair(2)[0], pair(1)[1]]
+            answer = connection.request("GET", "/", headers)
+            assert answer.status == 401
+    assert worker.event(answer.header("cf-ray"))["why"] == "secret_mismatch"
+
+
 def test_other_hosts_and_paths_are_judged_by_their_own_application(worker: RunningWorker) -> None:
     with Connection(worker.port) as connection:
         for _ in range(OFTEN):

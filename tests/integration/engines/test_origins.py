@@ -142,6 +142,24 @@ def test_what_is_wrong_with_an_origin_is_said_and_in_the_event(
     assert (event["why"], event["st"], event["end"]) == ("bypass", status, ends)
 
 
+def test_a_refused_connection_is_answered_at_once(worker: RunningWorker) -> None:
+    begun = time.monotonic()
+
+    assert get(worker, "down").status == 502
+    assert time.monotonic() - begun < 0.9
+
+
+def test_an_origin_that_was_restarted_is_reached_by_the_next_request(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    apps = {"00000000-0000-4000-8000-0000000000aa": app("restarted.test", policies=[OPEN])}
+    known = IngressValue(ACCOUNT, "restarted.test", one(f"http://127.0.0.1:{port}"))
+    with running_worker(tmp_path, records_of(apps, known)) as worker:
+        for _ in range(3):
+            with running_origin(port=port):
+                assert [get(worker, "restarted").status for _ in range(5)] == [200] * 5
+            assert get(worker, "restarted").status == 502
+
+
 def test_an_origin_may_answer_503_itself(worker: RunningWorker) -> None:
     with Connection(worker.port) as connection:
         answer = connection.request("GET", "/x", [("Host", "plain.test"), ("X-Origin-Status", "503")])

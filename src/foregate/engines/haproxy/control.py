@@ -89,7 +89,7 @@ class Control:
 
     async def raise_generation(self, generation: int) -> None:
         """Make every connection check its credentials again. `generation` must be higher than any before."""
-        await self._set("proc.gen", f"int({generation})", f"<{generation}>")
+        await self._set("proc.gen", f"str({generation})", f"<{generation}>")
 
     async def hand_over(self, generation: int) -> None:
         """Have a draining worker send its successor all that is still asked on its connections, unjudged.

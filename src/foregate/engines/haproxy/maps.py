@@ -6,10 +6,11 @@ assertion ready. Entries never hold a secret, but digests and assertions: files 
 
 Token entry: `account|state|expires|tag|tag2|expires2`, the last two only while an older secret lives. `state` is E or
 D, `expires` Unix seconds or NEVER, a tag is `base64 digest:pepper version`.
-Hot entry: key `base64(sha256(secret|client id|route|salt))`, so that one look-up stands for every comparison; value
-`until`, event words and assertion, at the places that `HOT` says. `until` is the moment from which it must not be used
-any more: the assertion's refresh, the token's end and the secret's end, whichever comes first. The salt is derived from
-the current pepper; the route changes with all that the application's policies say.
+Hot entry: key `base64(sha256(secret|route|salt))`, so that one look-up stands for every comparison but that of the
+client id, which stands among the words; value `until`, event words and assertion, at the places that `HOT` says.
+`until` is the moment from which it must not be used any more: the assertion's refresh, the token's end and the secret's
+end, whichever comes first. The salt is derived from the current pepper; the route changes with all that the
+application's policies say.
 """
 
 from __future__ import annotations
@@ -104,6 +105,8 @@ class HotLayout:
 
     words_at: int
     words_length: int
+    client_at: int
+    client_length: int
     policy_at: int
     policy_length: int
     assertion_at: int
@@ -122,7 +125,8 @@ def hot_line(hot: HotKey, entry: str, assertion: str, refresh_at: int) -> MapLin
         return None
     until = min(refresh_at, token.expires_at, ends)
     words = event_words(token.account_id, hot.app_id, hot.client_id, hot.policy_id, "service_auth")
-    if len(words) != HOT.words_length or len(hot.policy_id) != HOT.policy_length:
+    lengths = (len(words), len(hot.client_id), len(hot.policy_id))
+    if lengths != (HOT.words_length, HOT.client_length, HOT.policy_length):
         return None
     return MapLine(hot.key, f"{until:0{HOT.words_at}d}{words}{assertion}")
 
@@ -134,10 +138,18 @@ def event_words(account_id: str, app_id: str, client_id: str, policy_id: str, re
 
 def _layout() -> HotLayout:
     """From ids of the usual lengths: account 32, application and policy UUIDs, client id 39."""
-    policy = "p" * 36
-    words = event_words("a" * 32, "u" * 36, "c" * 39, policy, "service_auth")
+    client, policy = "c" * 39, "p" * 36
+    words = event_words("a" * 32, "u" * 36, client, policy, "service_auth")
     words_at = len(str(NEVER))
-    return HotLayout(words_at, len(words), words_at + words.index(policy), len(policy), words_at + len(words))
+    return HotLayout(
+        words_at=words_at,
+        words_length=len(words),
+        client_at=words_at + words.index(client),
+        client_length=len(client),
+        policy_at=words_at + words.index(policy),
+        policy_length=len(policy),
+        assertion_at=words_at + len(words),
+    )
 
 
 HOT = _layout()

@@ -67,6 +67,8 @@ def spawn(command: Command) -> int:
             {
                 "PATH": os.defpath,
                 "TZ": "UTC",
+                # Maps of a hundred thousand entries are walked through many pages: huge ones need fewer look-ups each.
+                "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
                 "FOREGATE_MAPS": str(command.maps),
                 "FOREGATE_SYSTEM_CA": str(system_ca_file()),
             },
@@ -139,7 +141,7 @@ def _secrets_file(peppers: Mapping[int, bytes], generation: int) -> int:
     lines = [f"set-var proc.pepper{number} str({base64.b64encode(key).decode()})" for number, key in peppers.items()]
     salt = base64.b64encode(hmac.digest(peppers[max(peppers)], b"hot map", "sha256")[:18]).decode()
     warm = 'set-var proc.warm str(-),map_str("${FOREGATE_MAPS}/base.map")'
-    numbers = [f"set-var proc.gen int({generation})", f"set-var proc.salt str({salt})"]
+    numbers = [f"set-var proc.gen str({generation})", f"set-var proc.salt str({salt})"]
     text = "\n".join(["global", warm, *numbers, *lines, ""])
     descriptor = os.memfd_create("foregate-peppers")
     os.write(descriptor, text.encode())
