@@ -37,6 +37,8 @@ _BUSY_ROWS = 8
 _BUSY_PAUSE_SECONDS = 0.02
 # Wake-ups are not lost within the process; this finds what a killed process left behind, and what failed.
 _RETRY_SECONDS = 5.0
+# Keys that are taken back in one transaction, beside which the API goes on.
+_PAGE = 500
 # What compiling a damaged row may raise: wide, so that one such row does not stop every other change.
 _UNCOMPILABLE = (ForegateError, RecordRefused, ValueError, LookupError, TypeError, AttributeError)
 
@@ -102,6 +104,9 @@ class Publisher:
     async def recover(self) -> None:
         """Bring outbox and log together after a crash, or after one of them came back older or empty."""
         bounds = await self._telemetry.read(lambda c: self._event_log(c).bounds(EDGE_CONFIG))
+        newest = await self._records.read(_newest_seq)
+        if newest < bounds.end:
+            await self._take_back(newest)
         await self._records.write(lambda c: self._align(c, bounds.end))
         self._published_to = bounds.end
         await self.retry_late()
@@ -184,6 +189,20 @@ class Publisher:
             queued += 1
         return queued
 
+    async def _take_back(self, newest: int) -> None:
+        """The records came back older than the log: what they do not remember must not stay in force at the edges.
+
+        All keys that changed since are to be sent again as the records have them now: a token that they do not know
+        any more as a tombstone. Rows of before the log's end are found late by `retry_late`, and get new seqs there.
+        """
+        log.error("records_older_than_log", records_end=newest)
+        after, count = newest, 0
+        while page := await self._telemetry.read(lambda c: self._event_log(c).read(EDGE_CONFIG, after, limit=_PAGE)):  # noqa: B023
+            keys = [entry.key for entry in page]
+            await self._records.write(lambda c: [enqueue(c, key, self._clock()) for key in keys])  # noqa: B023
+            after, count = page[-1].offset, count + len(keys)
+        log.warning("records_taken_back", count=count)
+
     def _align(self, connection: Connection, log_end: int) -> None:
         newest = select(func.max(outbox.c.seq)).group_by(outbox.c.record_key)
         lost = update(outbox).where(
@@ -192,9 +211,8 @@ class Publisher:
         again = connection.execute(lost.values(published_at=None)).rowcount
         if again:
             log.warning("records_published_again", count=again, log_end=log_end)
-        if (connection.execute(select(func.max(outbox.c.seq))).scalar() or 0) < log_end:
-            # The records database came back older than the log: go on above every seq that edges have seen.
-            log.error("records_older_than_log", log_end=log_end)
+        if _newest_seq(connection) < log_end:
+            # Go on above every seq that edges have seen.
             at = to_micros(self._clock())
             filler = {"seq": log_end, "record_key": "account/none", "enqueued_at": at, "published_at": at}
             connection.execute(insert(outbox), filler)
@@ -206,6 +224,10 @@ class Publisher:
             except ForegateError as error:
                 log.error("publisher_waits", reason=error.message, detail=error.detail)
                 await asyncio.sleep(1.0)
+
+
+def _newest_seq(connection: Connection) -> int:
+    return int(connection.execute(select(func.max(outbox.c.seq))).scalar() or 0)
 
 
 _MARK = (

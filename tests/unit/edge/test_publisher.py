@@ -196,9 +196,37 @@ async def test_records_older_than_the_log_go_on_above_it(records: AsyncDatabase,
     await records.write(lambda c: c.exec_driver_sql("UPDATE sqlite_sequence SET seq = 2 WHERE name = 'outbox'"))
 
     await plane.restarted().recover()
-    assert await plane.change("token/x") == 6
+    assert await plane.change("token/x") == 7
     await plane.publish()
-    assert [(entry.key, entry.offset) for entry in await plane.log()] == [("token/x", 6)]
+    assert [(entry.key, entry.offset) for entry in await plane.log()] == [("token/x", 7)]
+
+
+async def test_what_older_records_do_not_remember_is_taken_back_from_the_edges(
+    records: AsyncDatabase, telemetry: AsyncDatabase
+) -> None:
+    plane = Plane(records, telemetry)
+    plane.state.values = {"account/kept": account("kept.test"), "account/changed": account("old.test")}
+    await plane.change("account/kept", "account/changed")
+    await plane.publish()
+    await plane.unpublished()
+    # After the copy was made: one is changed, one is new. Then the copy is put back.
+    plane.state.values |= {"account/changed": account("new.test"), "account/new": account("new.test")}
+    await plane.change("account/changed", "account/new")
+    await plane.publish()
+    await plane.unpublished()
+    await records.write(lambda c: c.exec_driver_sql("DELETE FROM outbox WHERE seq > 2"))
+    await records.write(lambda c: c.exec_driver_sql("UPDATE sqlite_sequence SET seq = 2 WHERE name = 'outbox'"))
+    plane.state.values = {"account/kept": account("kept.test"), "account/changed": account("old.test")}
+
+    await plane.restarted().recover()
+    await plane.publish()
+    found = {entry.key: (entry.offset, entry.is_tombstone, entry.value) for entry in await plane.log()}
+    assert found["account/kept"][0] == 1
+    assert found["account/changed"][0] > 4
+    assert b"old.test" in found["account/changed"][2]
+    assert found["account/new"][0] > 4
+    assert found["account/new"][1] is True
+    assert await plane.unpublished() == []
 
 
 async def test_run_publishes_what_it_is_woken_for(
