@@ -164,7 +164,7 @@ class Agent:
 
     def _is_worker(self, process: int) -> bool:
         """Whether a process is one of the workers, or a child that is just becoming one."""
-        return self._fleet.control_of(process) is not None or parent_of(process) == os.getpid()
+        return process in self._fleet.processes() or parent_of(process) == os.getpid()
 
     def _cursor(self) -> int:
         return self._following.cursor()
@@ -218,7 +218,7 @@ class Agent:
             **await self._compose_report(),
             "agent_pid": os.getpid(),
             "worker_pid": current.identity.pid if current else None,
-            "workers": len(self._fleet.controls()),
+            "workers": len(self._fleet.processes()),
             "since": self._started_at,
             "feed": asdict(self._feed.status),
             "report_error": self._reporter.error,

@@ -23,9 +23,10 @@ from foregate.edge import base_map, config_records, late_file
 from foregate.edge.certificates import Certificates
 from foregate.edge.compiler import CannotCompile, Compiler
 from foregate.edge.config_records import ConfigRecords, Loaded
-from foregate.edge.fleet import Fleet, Memory, Outfit, new_name
+from foregate.edge.fleet import Fleet, Outfit, new_name
 from foregate.edge.hot_entries import HotEntries
 from foregate.edge.paths import EdgePaths
+from foregate.edge.roster import Memory
 from foregate.edge.secrets import EdgeSecrets
 from foregate.edge.state import State
 from foregate.edge.token_maps import MOST_FOLDED_IN_PLACE, TokenMaps

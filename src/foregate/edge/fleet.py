@@ -12,17 +12,18 @@ import secrets
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import orjson
 import structlog
 
-from foregate.core.masterkey import write_private
+from foregate.edge import roster
 from foregate.edge.paths import EdgePaths
+from foregate.edge.roster import Memory
 from foregate.edge.spool import open_for_worker, spool_path
 from foregate.engines.haproxy.control import Control, ControlError
-from foregate.engines.haproxy.process import Identity, Launch, Worker, Workers
+from foregate.engines.haproxy.process import Identity, Launch, Running, Worker, Workers
+from foregate.engines.haproxy.spawn import find_spawned, started_at
 
 log = structlog.get_logger(__name__)
 
@@ -33,15 +34,6 @@ _DRAIN_SECONDS = 660.0
 _QUIET_LOOKS, _LOOK_SECONDS = 3, 0.05
 # So long a drained worker may judge by what is no longer in force, if it hangs; it is told in milliseconds.
 _HAND_OVER_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """How old what a worker remembers can be: not from before base map number `fold`, nor signed by other keys than
-    those that `keys` stands for."""
-
-    fold: int = 0
-    keys: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +54,8 @@ class Fleet:
         self._workers = workers
         self._paths = paths
         self._on_exit = on_exit
-        self._draining: dict[str, Worker] = {}
+        self._draining: dict[str, Running] = {}
+        self._starting: Identity | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._generation = 0
         self._untold: Worker | None = None
@@ -70,15 +63,17 @@ class Fleet:
         self.memory = Memory()  # of the worker that serves
 
     def controls(self) -> list[Control]:
-        """Sessions with all workers, the one that serves first."""
-        everyone = [*([self.current] if self.current else []), *self._draining.values()]
-        return [worker.control for worker in everyone if not worker.exited.done()]
+        """Sessions with all workers that judge requests, the one that serves first."""
+        return [worker.control for worker in self._workers_alive() if not worker.hands_over]
 
     def control_of(self, process: int) -> Control | None:
         """The session with the worker that is this process; None where it is none of ours."""
-        everyone = [*([self.current] if self.current else []), *self._draining.values()]
-        found = (worker for worker in everyone if worker.identity.pid == process and not worker.exited.done())
+        found = (worker for worker in self._workers_alive() if worker.identity.pid == process)
         return next((worker.control for worker in found), None)
+
+    def processes(self) -> set[int]:
+        """All workers, those included that drain and take no session any more."""
+        return {one.identity.pid for one in self._everyone() if not one.exited.done()}
 
     def is_sound(self, control: Control) -> bool:
         """Whether this is the session with the worker that serves, and it could always be told of changes."""
@@ -90,20 +85,36 @@ class Fleet:
         return self._generation
 
     async def adopt(self) -> bool:
-        """Take over what an earlier agent left running. Whether a worker serves now."""
-        for identity, memory in _read_roster(self._paths.roster):
-            worker = await self._workers.adopt(identity)
-            if worker is None:
-                continue
-            if (await worker.control.info()).get("Stopping") == "1":
-                self._let_drain(worker)
-            else:
-                if self.current is not None:
-                    self._let_drain(self.current)
-                self._serve(worker, memory)
+        """Take over what an earlier agent left running, on its roster or not. Whether a worker serves now."""
+        entries = roster.read(self._paths.roster)
+        for entry in entries:
+            await self._take_over(entry)
+        listed = {entry.identity.name for entry in entries}
+        for pid, name in find_spawned(self._paths.workers):
+            if pid not in self.processes():
+                if name not in listed:
+                    log.error("worker_not_on_roster", worker=name, pid=pid)
+                await self._take_over(roster.Entry(self._identity(name, pid)))
         await self._hand_over()
         self._write_roster()
         return self.current is not None
+
+    async def _take_over(self, entry: roster.Entry) -> None:
+        found = await self._workers.adopt(entry.identity)
+        if found is None:
+            self._clean_up(entry.identity)
+        elif not isinstance(found, Worker):
+            self._let_drain(found)
+            if not entry.hands_over:
+                # It judges by what it was told last, and nobody can tell it any better.
+                log.error("draining_worker_ended", worker=found.identity.name, reason="it takes no session")
+                await found.kill()
+        elif await _is_stopping(found):
+            self._let_drain(found)
+        else:
+            if self.current is not None:
+                self._let_drain(self.current)
+            self._serve(found, entry.memory)
 
     def folded(self, fold: int) -> None:
         """The worker that serves now has base map number `fold`, and remembers nothing from before."""
@@ -117,7 +128,8 @@ class Fleet:
         ConfigurationRefused and WorkerFailed leave the old one serving.
         """
         launch = self._launch(name, outfit)
-        self._write_roster(Identity(name, 0, 0, str(launch.socket), str(launch.spool), str(launch.folder)))
+        self._starting = self._identity(name, 0)
+        self._write_roster()
         spool = open_for_worker(self._paths.spool, name)
         try:
             await outfit.write_maps(launch.maps)
@@ -125,12 +137,14 @@ class Fleet:
             worker = await self._workers.start(launch, replaces=old)
         except BaseException:
             shutil.rmtree(launch.maps, ignore_errors=True)
+            self._starting = None
             self._write_roster()
             raise
         finally:
             os.close(spool)
+        self._starting = None
         if old is not None:
-            self._let_drain(old, 0 if old is self._untold else _DRAIN_SECONDS)
+            self._let_drain(old)
         self._serve(worker, outfit.memory)
         await self._hand_over()
         self._write_roster()
@@ -144,8 +158,8 @@ class Fleet:
 
     async def give_up(self, control: Control, reason: str) -> None:
         """The worker behind `control` can no longer be told of changes: it must not go on with what it knows."""
-        for worker in list(self._draining.values()):
-            if worker.control is control and not worker.exited.done():
+        for worker in self._workers_alive():
+            if worker.control is control and worker is not self.current:
                 log.info("draining_worker_ended", worker=worker.identity.name, reason=reason)
                 await worker.kill()
         if self.current is not None and self.current.control is control and self._untold is not self.current:
@@ -156,11 +170,11 @@ class Fleet:
 
     async def stop(self, deadline_seconds: float) -> None:
         """Drain and end every worker; there is none to take over connections, so idle ones are closed."""
-        everyone = [*([self.current] if self.current else []), *self._draining.values()]
+        everyone = self._everyone()
         self.current = None
-        await asyncio.gather(*(_drain_and_close(worker, deadline_seconds) for worker in everyone))
-        for worker in everyone:
-            self._clean_up(worker)
+        await asyncio.gather(*(_drain_and_close(one, deadline_seconds) for one in everyone))
+        for one in everyone:
+            self._clean_up(one.identity)
         self._draining.clear()
         self._paths.serving_socket.unlink(missing_ok=True)
         self._paths.serving_tls_socket.unlink(missing_ok=True)
@@ -170,8 +184,8 @@ class Fleet:
         """Let go of every worker without ending it."""
         for task in self._tasks:
             task.cancel()
-        for worker in [*([self.current] if self.current else []), *self._draining.values()]:
-            worker.detach()
+        for one in self._everyone():
+            one.detach()
 
     def _launch(self, name: str, outfit: Outfit) -> Launch:
         return Launch(
@@ -191,13 +205,13 @@ class Fleet:
         worker.exited.add_done_callback(lambda _: self._exited(worker))
 
     def _exited(self, worker: Worker) -> None:
-        self._clean_up(worker)
+        self._clean_up(worker.identity)
         if self.current is worker and not worker.is_asked_to_stop:
             self._on_exit(worker)
 
-    def _let_drain(self, worker: Worker, seconds: float = _DRAIN_SECONDS) -> None:
-        self._draining[worker.identity.name] = worker
-        task = asyncio.create_task(self._drain(worker, seconds))
+    def _let_drain(self, one: Running) -> None:
+        self._draining[one.identity.name] = one
+        task = asyncio.create_task(self._drain(one))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -205,39 +219,65 @@ class Fleet:
         """What is asked on connections of workers that drain goes to the one that serves. One that does not obey is
         ended, connections and all: it knows rules that no longer hold."""
         if self.current is not None:
-            await asyncio.gather(*(self._retire(worker) for worker in list(self._draining.values())))
+            others = [worker for worker in self._workers_alive() if worker is not self.current]
+            await asyncio.gather(*(self._retire(worker) for worker in others))
 
     async def _retire(self, worker: Worker) -> None:
         try:
             async with asyncio.timeout(_HAND_OVER_SECONDS):
-                await worker.control.hand_over(self.next_generation())
+                await worker.hand_over(self.next_generation())
         except (ControlError, TimeoutError) as error:
             if not worker.exited.done():
                 log.info("draining_worker_ended", worker=worker.identity.name, reason=str(error))
                 await worker.kill()
 
-    async def _drain(self, worker: Worker, seconds: float) -> None:
-        await worker.drain(seconds)
-        self._draining.pop(worker.identity.name, None)
-        self._clean_up(worker)
+    async def _drain(self, one: Running) -> None:
+        await one.drain(_DRAIN_SECONDS)
+        self._draining.pop(one.identity.name, None)
+        self._clean_up(one.identity)
         self._write_roster()
 
-    def _clean_up(self, worker: Worker) -> None:
-        Path(worker.identity.socket).unlink(missing_ok=True)
-        shutil.rmtree(worker.identity.folder, ignore_errors=True)
+    def _everyone(self) -> list[Running]:
+        return [*([self.current] if self.current else []), *self._draining.values()]
 
-    def _write_roster(self, starting: Identity | None = None) -> None:
-        everyone = [*self._draining.values(), *([self.current] if self.current else [])]
-        identities = [worker.identity for worker in everyone] + ([starting] if starting else [])
-        serving = self.current.identity if self.current else None
-        entries = [{**asdict(one), "memory": asdict(self.memory) if one is serving else None} for one in identities]
+    def _workers_alive(self) -> list[Worker]:
+        return [one for one in self._everyone() if isinstance(one, Worker) and not one.exited.done()]
+
+    def _identity(self, name: str, pid: int) -> Identity:
+        paths = (self._paths.worker_socket(name), spool_path(self._paths.spool, name), self._paths.workers / name)
+        return Identity(name, pid, started_at(pid) or 0, *map(str, paths))
+
+    def _clean_up(self, identity: Identity) -> None:
+        Path(identity.socket).unlink(missing_ok=True)
+        shutil.rmtree(identity.folder, ignore_errors=True)
+        shutil.rmtree(self._paths.maps / identity.name, ignore_errors=True)
+
+    def _write_roster(self) -> None:
+        entries = [
+            roster.Entry(one.identity, hands_over=not isinstance(one, Worker) or one.hands_over)
+            for one in self._draining.values()
+        ]
+        if self.current is not None:
+            entries.append(roster.Entry(self.current.identity, self.memory))
+        if self._starting is not None:
+            entries.append(roster.Entry(self._starting))
         try:
-            write_private(self._paths.roster, orjson.dumps(entries))
+            roster.write(self._paths.roster, entries)
         except OSError as error:  # the workers are there all the same
             log.error("roster_not_written", reason=str(error))
 
 
-async def _drain_and_close(worker: Worker, deadline_seconds: float) -> None:
+async def _is_stopping(worker: Worker) -> bool:
+    try:
+        return (await worker.control.info()).get("Stopping") == "1"
+    except ControlError:  # it ends just now
+        return True
+
+
+async def _drain_and_close(worker: Running, deadline_seconds: float) -> None:
+    if not isinstance(worker, Worker):  # nobody can say whether anything is open on its connections
+        await worker.kill()
+        return
     draining = asyncio.create_task(worker.drain(deadline_seconds))
     quiet = 0
     while not draining.done() and quiet < _QUIET_LOOKS:
@@ -254,11 +294,3 @@ async def _drain_and_close(worker: Worker, deadline_seconds: float) -> None:
 def new_name(now_seconds: float) -> str:
     """A worker's name: the time it starts, so that names sort, and a random rest, so that they never repeat."""
     return f"w{int(now_seconds):010d}-{secrets.token_hex(4)}"
-
-
-def _read_roster(path: Path) -> list[tuple[Identity, Memory]]:
-    try:
-        entries = [(found.pop("memory", None) or {}, found) for found in orjson.loads(path.read_bytes())]
-        return [(Identity(**found), Memory(**memory)) for memory, found in entries]
-    except (FileNotFoundError, ValueError, TypeError, AttributeError):
-        return []

@@ -41,6 +41,7 @@ from foregate.engines.haproxy.control import TokenMap, open_control
 from foregate.eventlog.model import EDGE_CONFIG, Entry
 from foregate.eventlog.sql import SqlLog
 from foregate.services.home import Facts, Home, open_home, write_facts
+from harness.processes import kill_all
 
 DEADLINE_SECONDS = 15.0
 EDGE_KEY = "fgek_" + "k" * 48
@@ -240,14 +241,14 @@ class Edge:
     def worker_pid(self) -> int:
         """The newest HAProxy on the roster."""
         roster = json.loads((self.home.edge / "workers.json").read_text())
-        return int(roster[-1]["pid"])
+        return int(roster[-1]["identity"]["pid"])
 
     def hot_entries(self) -> int:
         """How many assertions the worker that serves remembers."""
         roster = json.loads((self.home.edge / "workers.json").read_text())
 
         async def count() -> int:
-            control = await open_control(Path(roster[-1]["socket"]))
+            control = await open_control(Path(roster[-1]["identity"]["socket"]))
             try:
                 return await control.count(TokenMap.HOT)
             finally:
@@ -275,14 +276,10 @@ class Edge:
             connection.close()
 
     def end(self) -> None:
-        """Leave nothing behind, whatever the test did."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
+        """Leave nothing behind, whatever the test did: not a worker either that was just being started."""
+        kill_all(self.home.root)
+        if self.process is not None:
             self.process.wait()
-        roster = self.home.edge / "workers.json"
-        for worker in json.loads(roster.read_text()) if roster.exists() else []:
-            if worker["pid"] and Path(f"/proc/{worker['pid']}").exists():
-                os.kill(worker["pid"], signal.SIGKILL)
 
 
 def headers_for(number: int | None, host: str = HOST, version: int = 1) -> dict[str, str]:

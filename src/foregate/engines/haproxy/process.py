@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from foregate.engines.haproxy.control import Control, ControlError, TokenMap, open_control
-from foregate.engines.haproxy.spawn import Command, ended, find_spawned, has_ended, reap, spawn, started_at
+from foregate.engines.haproxy.spawn import Command, ended, has_ended, has_started, reap, spawn, started_at
 
 _CONFIG = "haproxy.cfg"
 _ASKED_EVERY_SECONDS = 0.02
@@ -72,13 +72,13 @@ class Identity:
     folder: str
 
 
-class Worker:
-    """A running worker, a child or adopted. `exited` is done when its process has ended, asked or not."""
+class Running:
+    """A worker's process, a child or adopted, of which no more is known than that it runs: one that drains since before
+    this agent was started takes no session any more. `exited` is done when it has ended, asked or not."""
 
-    def __init__(self, identity: Identity, control: Control) -> None:
-        """Use `Workers.start` or `Workers.adopt`."""
+    def __init__(self, identity: Identity) -> None:
+        """Use `Workers.adopt`."""
         self.identity = identity
-        self.control = control
         self.is_asked_to_stop = False
         self.exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         self._descriptor = os.pidfd_open(identity.pid)
@@ -91,24 +91,14 @@ class Worker:
                 signal.pidfd_send_signal(self._descriptor, number)
 
     async def drain(self, deadline_seconds: float) -> None:
-        """Stop taking connections, finish what is open, end; at the deadline, be ended. Safe to repeat."""
-        if not self.is_asked_to_stop:
-            self.is_asked_to_stop = True
-            self.send(signal.SIGUSR1)
-        try:
-            async with asyncio.timeout(deadline_seconds):
-                while not self.exited.done():
-                    with contextlib.suppress(ControlError):
-                        if await self.control.is_drained():
-                            await self.control.close()
-                    await asyncio.wait([self.exited], timeout=0.1)
-        except TimeoutError:
+        """Let it finish what is open; at the deadline, end it. Safe to repeat."""
+        await asyncio.wait([self.exited], timeout=deadline_seconds)
+        if not self.exited.done():
             await self.kill()
 
     async def kill(self) -> None:
         """End it now: SIGTERM, and SIGKILL after a second."""
         self.is_asked_to_stop = True
-        await self.control.close()
         for number in (signal.SIGTERM, signal.SIGKILL):
             self.send(number)
             await asyncio.wait([self.exited], timeout=1)
@@ -133,6 +123,41 @@ class Worker:
             asyncio.get_running_loop().remove_reader(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+class Worker(Running):
+    """One that can be told things. `hands_over`: it was told to send on, unjudged, what it is still asked."""
+
+    def __init__(self, identity: Identity, control: Control) -> None:
+        """Use `Workers.start` or `Workers.adopt`."""
+        super().__init__(identity)
+        self.control = control
+        self.hands_over = False
+
+    async def hand_over(self, generation: int) -> None:
+        """See `Control.hand_over`."""
+        await self.control.hand_over(generation)
+        self.hands_over = True
+
+    async def drain(self, deadline_seconds: float) -> None:
+        """Have it take no more connections; else see `Running.drain`."""
+        if not self.is_asked_to_stop:
+            self.is_asked_to_stop = True
+            self.send(signal.SIGUSR1)
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                while not self.exited.done():
+                    with contextlib.suppress(ControlError):
+                        if await self.control.is_drained():
+                            await self.control.close()
+                    await asyncio.wait([self.exited], timeout=0.1)
+        except TimeoutError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """See `Running.kill`."""
+        await self.control.close()
+        await super().kill()
 
 
 class Workers:
@@ -167,23 +192,25 @@ class Workers:
         finally:
             shutil.rmtree(launch.folder, ignore_errors=True)
 
-    async def adopt(self, identity: Identity) -> Worker | None:
-        """The worker an earlier agent left running; None where it is gone. Process 0: whoever answers on its socket,
-        for an agent that ended before it knew the number. A worker that was still starting is ended: it waits for what
-        only its agent could give it."""
+    async def adopt(self, identity: Identity) -> Running | None:
+        """What an earlier agent left running: a Worker if it takes a session, else (it drains) Running; None where it
+        is gone. Process 0: whoever answers on its socket, for an agent that ended before it knew the number. A worker
+        that was still starting is ended: it waits for what only its agent could give it."""
         if identity.pid and started_at(identity.pid) != identity.started:
             return None
         try:
+            if identity.pid == 0 and not has_started(Path(identity.folder), identity.socket):
+                return None
             control = await open_control(Path(identity.socket))
             pid = int((await control.info()).get("Pid", "0"))
             if identity.pid not in (0, pid):
                 return None
             return Worker(replace(identity, pid=pid, started=started_at(pid) or 0), control)
-        except (ControlError, ProcessLookupError):
-            if identity.pid == 0:
-                for pid in find_spawned(Path(identity.folder) / _CONFIG):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return None
+        except ControlError:
+            with contextlib.suppress(ProcessLookupError):
+                return Running(identity) if identity.pid else None
             return None
 
     def _write(self, launch: Launch) -> None:

@@ -12,6 +12,8 @@ import contextlib
 import fcntl
 import hmac
 import os
+import signal
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,15 +123,35 @@ def started_at(pid: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[19])
 
 
-def find_spawned(config: Path) -> list[int]:
-    """The processes that were started on the file `config`, by whomever."""
+def has_started(folder: Path, address: str) -> bool:
+    """Whether the process that runs on the configuration in `folder` listens on its runtime socket, as it does just
+    before it takes over; if not, it is ended. It is halted meanwhile: it must not take over and be ended then."""
+    found = [pid for pid, name in find_spawned(folder.parent) if name == folder.name]
+    _send(found, signal.SIGSTOP)
+    with socket.socket(socket.AF_UNIX) as probe:
+        is_listening = probe.connect_ex(address) == 0
+    _send(found, signal.SIGCONT if is_listening else signal.SIGKILL)
+    return is_listening
+
+
+def find_spawned(workers: Path) -> list[tuple[int, str]]:
+    """The processes that run on a configuration in one of the folders in `workers`, by whomever they were started, and
+    the folder's name; oldest first by that. Those that only check one are left out."""
     found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                if os.fsencode(config) in (folder / "cmdline").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
-    return found
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                words = (process / "cmdline").read_bytes().split(b"\0")
+                folder = Path(os.fsdecode(words[-2])).parent  # the configuration comes last, and a zero ends it
+                if folder.parent == workers and b"-c" not in words:
+                    found.append((int(process.name), folder.name))
+    return sorted(found, key=lambda entry: entry[1])
+
+
+def _send(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _secrets_file(peppers: Mapping[int, bytes], generation: int) -> int:
