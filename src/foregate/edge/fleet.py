@@ -56,6 +56,7 @@ class Fleet:
         self._on_exit = on_exit
         self._draining: dict[str, Running] = {}
         self._starting: Identity | None = None
+        self._is_adopting = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._generation = 0
         self._untold: Worker | None = None
@@ -87,6 +88,7 @@ class Fleet:
     async def adopt(self) -> bool:
         """Take over what an earlier agent left running, on its roster or not. Whether a worker serves now."""
         entries = roster.read(self._paths.roster)
+        self._is_adopting = True
         for entry in entries:
             await self._take_over(entry)
         listed = {entry.identity.name for entry in entries}
@@ -96,6 +98,7 @@ class Fleet:
                     log.error("worker_not_on_roster", worker=name, pid=pid)
                 await self._take_over(roster.Entry(self._identity(name, pid)))
         await self._hand_over()
+        self._is_adopting = False
         self._write_roster()
         return self.current is not None
 
@@ -253,6 +256,8 @@ class Fleet:
         shutil.rmtree(self._paths.maps / identity.name, ignore_errors=True)
 
     def _write_roster(self) -> None:
+        if self._is_adopting:  # half of them are not known yet
+            return
         entries = [
             roster.Entry(one.identity, hands_over=not isinstance(one, Worker) or one.hands_over)
             for one in self._draining.values()
