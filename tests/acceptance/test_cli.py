@@ -104,6 +104,25 @@ def test_events_edges_and_receipts(foregate: Foregate) -> None:
     assert [(at["name"], at["state"]) for at in receipt["edges"]] == [(edge["name"], "applied")]
 
 
+def test_an_api_token_for_somebody_else(foregate: Foregate) -> None:
+    name = unique("cli")
+    done = foregate.run(
+        "api-token", "create", name, "--account", foregate.account_id, "--read-only", "--duration", "1h"
+    )
+    token = done.stdout.strip().decode()
+    assert re.fullmatch(r"cfat_[0-9A-Za-z]{40}[0-9a-f]{8}", token)
+    foregate.issued.append(token)
+    assert token not in done.stderr.decode()
+    (listed,) = [one for one in run(foregate, "api-token", "list") if one["name"] == name]
+    assert (listed["account_id"], listed["permissions"]) == (foregate.account_id, ["read"])
+    theirs = foregate.api(token)
+    assert theirs.result("GET", "/access/service_tokens")
+    assert theirs.account("POST", "/access/service_tokens", {"name": "x"}).status == 403
+    run(foregate, "api-token", "revoke", listed["id"])
+    assert theirs.account("GET", "/access/service_tokens").status == 401
+    refused(foregate, 2, "api-token", "revoke", "../x")
+
+
 def test_keys_rotate(foregate: Foregate) -> None:
     assert (
         run(foregate, "keys", "rotate")["last_key_rotation_at"] >= run(foregate, "keys", "show")["last_key_rotation_at"]

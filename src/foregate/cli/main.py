@@ -12,6 +12,7 @@ import typer
 from typer._completion_classes import completion_init
 
 from foregate.cli import (
+    api_tokens,
     applications,
     changes,
     completion,
@@ -65,6 +66,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(edges.app, name="edge")
 app.add_typer(changes.app, name="change")
 app.add_typer(keys.app, name="keys")
+app.add_typer(api_tokens.app, name="api-token")
 
 
 def main() -> None:

@@ -77,7 +77,7 @@ def print_issued(facts: Mapping[str, Any], secret: str) -> None:
     """A thing with the secret that was made for it, which will not be shown again."""
     is_piped = not sys.stdout.isatty()
     print_facts(facts, stream=sys.stderr if is_piped else sys.stdout)
-    note("The client secret follows; it is not kept and cannot be shown again.")
+    note("The secret follows; it is not kept and cannot be shown again.")
     print(secret)
 
 

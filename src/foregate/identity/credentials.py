@@ -29,6 +29,8 @@ class Credentials:
         self._principals: dict[bytes, Principal] = {}
         self._accounts: set[str] = set()
         self._edges: dict[str, bytes] = {}
+        # Counts the calls of `forget`: what was read before one must not be remembered after it.
+        self._generation = 0
 
     async def authenticate(self, bearer: Secret) -> Principal | None:
         """The principal of an API token, whatever its status; None for one that does not exist."""
@@ -39,12 +41,13 @@ class Credentials:
         known = self._principals.get(name)
         if known is not None:
             return known
-        digest = digest_key(self._key, bearer).value
+        digest, generation = digest_key(self._key, bearer).value, self._generation
         row = await self._database.read(lambda connection: store.find_api_token(connection, digest))
         if row is None or not hmac.compare_digest(row.digest, digest):
             return None
-        _make_room(self._principals)
-        self._principals[name] = row.principal
+        if generation == self._generation:
+            _make_room(self._principals)
+            self._principals[name] = row.principal
         return row.principal
 
     async def account_exists(self, account_id: str) -> bool:
@@ -62,7 +65,7 @@ class Credentials:
         edge_id, _, key = pair.strip().partition(":")
         if scheme.lower() != "edge" or not key.startswith(EDGE_KEY_PREFIX) or not key.isascii():
             return None
-        digest = digest_key(self._key, Secret(key)).value
+        digest, generation = digest_key(self._key, Secret(key)).value, self._generation
         known = self._edges.get(edge_id)
         if known is None:
             known = await self._database.read(lambda connection: store.find_edge_digest(connection, edge_id))
@@ -70,12 +73,14 @@ class Credentials:
                 return None
         if not hmac.compare_digest(known, digest):
             return None
-        _make_room(self._edges)
-        self._edges[edge_id] = known
+        if generation == self._generation:
+            _make_room(self._edges)
+            self._edges[edge_id] = known
         return edge_id
 
     def forget(self) -> None:
         """Ask the database again from now on. Call it after a change to an API token or an edge has committed."""
+        self._generation += 1
         self._principals.clear()
         self._edges.clear()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from foregate.api.auth import Principal, TokenStatus
 
@@ -71,6 +72,30 @@ class Membership:
     status: str
     account: AccountName
     roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiTokenFacts:
+    """An API token as a list shows it. `account_id` null: for all accounts; a revoked one is `disabled`."""
+
+    id: str
+    name: str
+    account_id: str | None
+    permissions: tuple[str, ...]
+    status: TokenStatus
+    expires_on: datetime | None
+    created_on: datetime
+
+    def to_members(self) -> dict[str, Any]:
+        """Its members by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedApiToken:
+    """The id of an API token that has been ended."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True)

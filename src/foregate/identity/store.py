@@ -11,10 +11,11 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from foregate.api.auth import Permission, Principal
 from foregate.core.clock import from_micros, to_micros
+from foregate.core.errors import not_found
 from foregate.core.secrets import Digest
 from foregate.database.journal import Change
 from foregate.database.records_schema import accounts, api_tokens, audit, edges
-from foregate.identity.model import Account, AccountSettings, AccountType, ApiTokenRow, Edge
+from foregate.identity.model import Account, AccountSettings, AccountType, ApiTokenFacts, ApiTokenRow, Edge
 
 
 def insert_account(connection: Connection, account: Account) -> None:
@@ -92,16 +93,26 @@ def find_api_token(connection: Connection, digest: bytes) -> ApiTokenRow | None:
     row = connection.execute(select(api_tokens).where(api_tokens.c.digest == digest)).one_or_none()
     if row is None:
         return None
-    principal = Principal(
-        token_id=row.id,
-        name=row.name,
-        account_id=row.account_id,
-        permissions=frozenset(Permission(word) for word in json.loads(row.permissions)),
-        is_enabled=row.status == "active",
-        not_before=_optional_time(row.not_before),
-        expires_at=_optional_time(row.expires_at),
-    )
-    return ApiTokenRow(principal, row.digest)
+    return ApiTokenRow(_principal(row), row.digest)
+
+
+def list_api_tokens(
+    connection: Connection, now: datetime, *, offset: int, limit: int
+) -> tuple[list[ApiTokenFacts], int]:
+    """A page of all API tokens, oldest first, and how many there are."""
+    rows = connection.execute(
+        select(api_tokens).order_by(api_tokens.c.created_at, api_tokens.c.id).offset(offset).limit(limit)
+    ).all()
+    total = connection.execute(select(func.count()).select_from(api_tokens)).scalar_one()
+    return [_api_token_facts(row, now) for row in rows], total
+
+
+def get_api_token(connection: Connection, token_id: str, now: datetime) -> ApiTokenFacts:
+    """An API token. ForegateError(NOT_FOUND) where there is none with this id."""
+    row = connection.execute(select(api_tokens).where(api_tokens.c.id == token_id)).one_or_none()
+    if row is None:
+        raise not_found("API token")
+    return _api_token_facts(row, now)
 
 
 def set_api_token_enabled(connection: Connection, token_id: str, is_enabled: bool) -> bool:
@@ -168,6 +179,31 @@ def insert_audit(connection: Connection, change: Change, now: datetime) -> None:
             "change_seq": None,
             "at": to_micros(now),
         },
+    )
+
+
+def _principal(row: Row[Any]) -> Principal:
+    return Principal(
+        token_id=row.id,
+        name=row.name,
+        account_id=row.account_id,
+        permissions=frozenset(Permission(word) for word in json.loads(row.permissions)),
+        is_enabled=row.status == "active",
+        not_before=_optional_time(row.not_before),
+        expires_at=_optional_time(row.expires_at),
+    )
+
+
+def _api_token_facts(row: Row[Any], now: datetime) -> ApiTokenFacts:
+    principal = _principal(row)
+    return ApiTokenFacts(
+        id=principal.token_id,
+        name=principal.name,
+        account_id=principal.account_id,
+        permissions=tuple(sorted(principal.permissions)),
+        status=principal.status(now),
+        expires_on=principal.expires_at,
+        created_on=from_micros(row.created_at),
     )
 
 

@@ -44,6 +44,7 @@ from foregate.edge.publisher import CompileRecord, Publisher
 from foregate.edge.secrets import EdgeSecrets
 from foregate.eventlog.sql import SqlLog
 from foregate.identity.api import IdentityApi
+from foregate.identity.api_tokens_api import ApiTokensApi
 from foregate.identity.credentials import Credentials
 from foregate.identity.issuing import AccountSetUp
 from foregate.services.bootstrap import bootstrap
@@ -107,7 +108,8 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
         ingest=intake.ingest,
         take_report=intake.take_report,
     )
-    products = _products(parts, Changes(records, lambda _seq: publisher.wake()), intake.arrivals)
+    changes = Changes(records, lambda _seq: publisher.wake())
+    products = _products(parts, changes, intake.arrivals, credentials)
 
     def end_streams() -> None:
         followers.close()
@@ -122,11 +124,12 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
         intake.close()
 
 
-def _products(parts: _Parts, changes: Changes, arrivals: Arrivals) -> list[Operations]:
+def _products(parts: _Parts, changes: Changes, arrivals: Arrivals, credentials: Credentials) -> list[Operations]:
     records, telemetry, master_key = parts.records, parts.telemetry, parts.master_key
     last_seen = TelemetryLastSeen(telemetry, records, utc_now)
     return [
         IdentityApi(records, changes, parts.set_ups).operations(),
+        ApiTokensApi(records, changes, master_key, credentials.forget).operations(),
         OrganizationApi(records, changes, master_key).operations(),
         KeysApi(records, changes, master_key).operations(),
         ServiceTokensApi(records, changes, master_key, last_seen).operations(),

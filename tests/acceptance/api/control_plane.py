@@ -33,6 +33,7 @@ from foregate.database.engine import AsyncDatabase, Database
 from foregate.database.records_schema import CONTROL_PLANE
 from foregate.identity import issuing
 from foregate.identity.api import IdentityApi
+from foregate.identity.api_tokens_api import ApiTokensApi
 from foregate.identity.credentials import Credentials
 from foregate.tunnels.api import TunnelsApi
 
@@ -134,6 +135,7 @@ def run_control_plane(folder: Path) -> Iterator[ControlPlane]:
     app = create_app(
         [
             IdentityApi(database, changes, [set_up]).operations(),
+            ApiTokensApi(database, changes, master_key, credentials.forget).operations(),
             ServiceTokensApi(database, changes, master_key, last_seen).operations(),
             ApplicationsApi(database, changes).operations(),
             PoliciesApi(database, changes).operations(),
