@@ -16,11 +16,13 @@ from foregate.database.telemetry_schema import RETENTION
 from foregate.eventlog.runner import run as run_consumers
 from foregate.services.folding import tell
 from foregate.services.home import open_home
+from foregate.services.priority import give_way
 from foregate.services.settings import Settings
 
 
 async def run(settings: Settings, told: asyncio.Event) -> None:
     """Run the consumers until told to end; the round that is under way is finished."""
+    give_way()
     home = open_home(settings.home)
     await asyncio.to_thread(upgrade, home.telemetry_db, "telemetry")
     stop = threading.Event()
