@@ -7,6 +7,7 @@ import typer
 from foregate.cli.connection import connect
 from foregate.cli.output import note, print_json, print_table
 from foregate.cli.processes import AsJson, Parent
+from foregate.services.lean import without_terminal
 
 app = typer.Typer(help="Run the edge (agent and HAProxy) alone, or list edges.", invoke_without_command=True)
 
@@ -19,6 +20,7 @@ def edge(context: typer.Context, parent: Parent = None) -> None:
     """Run the edge (agent and HAProxy) alone, or list edges."""
     if context.invoked_subcommand is not None:
         return
+    without_terminal()
     from foregate.services.edge import run
     from foregate.services.process import run_process
     from foregate.services.settings import load

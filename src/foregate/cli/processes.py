@@ -11,6 +11,7 @@ import typer
 
 from foregate.cli.exits import ExitCode, Failure
 from foregate.cli.output import note, print_facts, print_json, print_table
+from foregate.services.lean import without_terminal
 
 Parent = Annotated[int | None, typer.Option(hidden=True, help="End when this process, our parent, dies.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -48,6 +49,7 @@ def up() -> None:
 
 def api(parent: Parent = None) -> None:
     """Run the control API alone."""
+    without_terminal()
     from foregate.services.api import run
     from foregate.services.process import run_process
     from foregate.services.settings import load
@@ -57,6 +59,7 @@ def api(parent: Parent = None) -> None:
 
 def worker(parent: Parent = None) -> None:
     """Run the worker alone: it turns events into last uses, recent events and counts."""
+    without_terminal()
     from foregate.services.process import run_process
     from foregate.services.settings import load
     from foregate.services.worker import run
@@ -66,6 +69,7 @@ def worker(parent: Parent = None) -> None:
 
 def echo(parent: Parent = None) -> None:
     """Run the demo's origin alone."""
+    without_terminal()
     from foregate.services.echo import run
     from foregate.services.process import run_process
     from foregate.services.settings import load
