@@ -52,13 +52,16 @@ class Http2Connection:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def open(self, headers: Headers, body: bytes = b"") -> int:
+    def open(self, headers: Headers, body: bytes = b"", trailers: Headers = ()) -> int:
         """Send one request with exactly these headers, pseudo-headers included. Its stream."""
         stream = self._h2.get_next_available_stream_id()
         self._streams[stream] = _Stream()
-        self._h2.send_headers(stream, list(headers), end_stream=not body)
+        ending = list(trailers)
+        self._h2.send_headers(stream, list(headers), end_stream=not body and not ending)
         if body:
-            self._h2.send_data(stream, body, end_stream=True)
+            self._h2.send_data(stream, body, end_stream=not ending)
+        if ending:
+            self._h2.send_headers(stream, ending, end_stream=True)
         self._flush()
         return stream
 

@@ -1,5 +1,5 @@
--- What HAProxy's rules cannot say: asking the agent for an assertion, the normal form of an odd path, and reading
--- credentials out of one JSON header.
+-- What HAProxy's rules cannot say: asking the agent for an assertion, the normal form of an odd path, reading
+-- credentials out of one JSON header, and whether a body ends with trailers.
 -- Loaded once per thread; the argument is the path of the agent's socket. Nothing here decides: a missing answer is
 -- refused by the rules.
 --
@@ -209,4 +209,32 @@ end)
 core.register_converters("foregate_client_secret", function(text)
   local id, secret = read_pair(text)
   return id and secret or ""
+end)
+
+-- Refuses what ends with trailers: HAProxy 2.8 has no rule that sees or drops them, and Lua may count them only. What is
+-- there besides the body's octets are trailers, and one more for their end. An error breaks the request off before they,
+-- or the end of the body, have been sent.
+
+local Trailers = { id = "foregate_trailers", flags = filter.FLT_CFG_FL_HTX }
+Trailers.__index = Trailers
+
+function Trailers:new()
+  return setmetatable({}, Trailers)
+end
+
+function Trailers:start_analyze(_, channel)
+  if not channel:is_resp() then
+    filter.register_data_filter(self, channel)
+  end
+end
+
+function Trailers:http_payload(_, message)
+  local octets = message:body(0)
+  if message:input() > (octets and #octets or 0) + 1 then
+    error("a request with trailers")
+  end
+end
+
+core.register_filter("foregate_trailers", Trailers, function(made)
+  return made
 end)

@@ -18,6 +18,9 @@ _SYSTEM_CAS = '"${FOREGATE_SYSTEM_CA}"'
 def timeout_lines(backend: Backend) -> Iterator[str]:
     """How patient the backend is."""
     servers = [rule.origin for rule in backend.origins if isinstance(rule.origin, Server)]
+    if any(server.is_http2 for server in servers):
+        # Only HTTP/2 can have trailers after a body of known length, and HTTP/1.1 has no way to pass them on.
+        yield "filter lua.foregate_trailers"
     if servers:
         # A backend has one of each: that of its most patient origin.
         yield f"timeout connect {_milliseconds(max(s.connect_timeout_seconds for s in servers))}"

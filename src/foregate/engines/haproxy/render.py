@@ -34,6 +34,8 @@ _ERROR_LOG_FORMAT = (
 )
 _REFUSED_WORDS = '","app":%{+Q}[var(txn.shown)],"id":%{+Q}[var(txn.id)],"pol":"","why":%{+Q}[var(txn.why)],"host":"'
 
+_TRAILERS_WORDS = '","app":"","id":"","pol":"","why":"request_malformed","host":"%[req.fhdr(host),host_only,lower]'
+
 # Without a cookie of that very name, wherever it stands.
 _OTHER_COOKIES = r"%[req.fhdr(cookie),regsub('(?<![^; \t])CF_Authorization=[^;]*(;[ \t]*|$)',,g)]"
 
@@ -90,6 +92,7 @@ def _main(config: Config, socket: Path, lists: Lists) -> str:
         log_format=_LOG_FORMAT,
         error_log_format=_ERROR_LOG_FORMAT,
         refused_words=_REFUSED_WORDS,
+        trailers_words=_TRAILERS_WORDS,
         host_form=f"^(?:{HOST_FORM})$",
         max_host_length=MAX_HOST_LENGTH,
         policy_lines=lambda app: list(policy_lines(app, lists)),
