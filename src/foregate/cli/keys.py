@@ -23,7 +23,7 @@ def rotate(as_json: AsJson = False) -> None:
     _print(connect().account("POST", "/access/keys/rotate").result, as_json=as_json)
 
 
-@app.command()
+@app.command(short_help="Show which peppers are in use.")
 def peppers(as_json: AsJson = False) -> None:
     """Show the peppers of this home, and how many live secrets each has."""
     from dataclasses import asdict
@@ -42,7 +42,7 @@ def peppers(as_json: AsJson = False) -> None:
     )
 
 
-@app.command("add-pepper")
+@app.command("add-pepper", short_help="Add a pepper for new secrets.")
 def add_pepper(as_json: AsJson = False) -> None:
     """Add a pepper to this home's master key, for secrets made or rotated from the control API's next start on."""
     from foregate.services.home import Home

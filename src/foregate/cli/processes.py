@@ -21,13 +21,14 @@ _ASKED_EVERY_SECONDS = 0.1
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
-    app.command()(up)
+    # Short help fits one line of the list of commands, where click would break off a sentence.
+    app.command(short_help="Run API, worker, edge and the demo here.")(up)
     app.command()(api)
-    app.command()(worker)
+    app.command(short_help="Run the worker alone.")(worker)
     app.command(hidden=True)(echo)
-    app.command()(env)
-    app.command()(status)
-    app.command()(doctor)
+    app.command(short_help="Print export lines for SDKs and Terraform.")(env)
+    app.command(short_help="Show what runs for this home.")(status)
+    app.command(short_help="Find what is wrong here.")(doctor)
 
 
 def up() -> None:

@@ -8,9 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from foregate.core.errors import ForegateError
 from foregate.edge.paths import socket_folder
-from foregate.engines.haproxy.binary import find_binary
 from foregate.services.home import Home
 from foregate.services.settings import Settings
 
@@ -20,12 +18,14 @@ _GONE_SECONDS = 5.0
 
 
 def find_workers(settings: Settings, home: Home) -> list[int]:
-    """The processes that run this home's HAProxy binary with a configuration of this home."""
-    try:
-        binary = str(find_binary(str(settings.haproxy or "")))
-    except ForegateError:
-        return []
-    return [pid for pid, words in _processes() if words[0] == binary and any(_is_in(home, word) for word in words)]
+    """The processes that run an HAProxy with a configuration of this home: not the one of these settings alone, as an
+    earlier run may have had another, or lain in another checkout."""
+    names = {"haproxy", settings.haproxy.name if settings.haproxy else ""}
+    return [
+        pid
+        for pid, (program, *words) in _processes()
+        if Path(program).name in names and any(_is_in(home, word) for word in words)
+    ]
 
 
 def end_workers(settings: Settings, home: Home) -> None:
