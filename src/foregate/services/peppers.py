@@ -3,6 +3,7 @@ and beside whatever runs; the control API takes a new pepper when it starts."""
 
 from __future__ import annotations
 
+import os
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,9 +32,14 @@ class PepperUse:
 def add_pepper(home: Home) -> int:
     """Add a root to the master key and make it the current one; its number. What was there stays.
 
-    ForegateError(UNAVAILABLE) where there is no whole master key, or another process is just doing the same.
+    ForegateError(UNAVAILABLE) where there is no whole master key, it is another user's, or another process is just
+    doing the same.
     """
     load(home.master_key)  # before a lock file is left in a folder that is no home
+    if home.master_key.stat().st_uid != os.geteuid():
+        # Written by us it would be ours, and the one whose home it is could not read it any more.
+        message = f"{home.master_key} belongs to another user; run this as that user."
+        raise ForegateError(ErrorCode.UNAVAILABLE, message)
     try:
         with hold(home.root / "master.key.lock"):
             key = load(home.master_key)
