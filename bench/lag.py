@@ -24,10 +24,10 @@ from foregate.access.events.batch import parse_batch
 from foregate.access.events.consumers import event_jobs
 from foregate.access.events.ingest import take_in
 from foregate.core.clock import utc_now
-from foregate.core.packing import pack
 from foregate.database.engine import Database
 from foregate.database.migrate import upgrade
 from foregate.database.telemetry_schema import INGEST
+from foregate.eventlog.packing import pack
 from foregate.eventlog.runner import run
 
 _MARKED = "f" * 32 + ".access"

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from foregate.core.packing import pack
 from foregate.edge.spool import Lost, PunchingUnsupported, SpoolFile, workers
+from foregate.eventlog.packing import pack
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import orjson
 
 from foregate.core.errors import ErrorCode, ForegateError, invalid
-from foregate.core.packing import TooLong, Unpackable, pack, unpack, unpack_known
 from foregate.eventlog.model import LogRecord
+from foregate.eventlog.packing import TooLong, Unpackable, pack, unpack, unpack_known
 
 VERSION = 1
 # An agent sends about four mebibytes of lines at a time; this bounds what a broken one can make us unpack.

@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from foregate.core.packing import TooLong, Unpackable, pack, unpack, unpack_known
+from foregate.eventlog.packing import TooLong, Unpackable, pack, unpack, unpack_known
 
 LINES = b'{"n":1,"t":1790000000.123,"ray":"0123456789abcdef"}\n' * 500
 
@@ -55,7 +55,7 @@ def test_no_more_is_unpacked_than_allowed() -> None:
 def test_zlib_serves_where_isa_l_is_not_installed() -> None:
     program = (
         "import sys; sys.modules['isal'] = None\n"
-        "from foregate.core.packing import codec, pack, unpack\n"
+        "from foregate.eventlog.packing import codec, pack, unpack\n"
         "packed = sys.stdin.buffer.read()\n"
         "assert codec.__name__ == 'zlib'\n"
         "sys.stdout.buffer.write(pack(unpack(packed, most_bytes=1 << 20)))"
