@@ -93,6 +93,7 @@ def status(
 ) -> None:
     """Show what runs for this home, and how well its events are folded. Exit code 0 if it is ready, 1 if not."""
     from foregate.core.clock import utc_now
+    from foregate.services.edge_report import edge_problems
     from foregate.services.environment import edge_url
     from foregate.services.folding import read_folding
     from foregate.services.home import Home
@@ -117,6 +118,8 @@ def status(
         print_facts({"home": found.home, "state": state, "supervisor": who, **(where if is_there else {})})
         rows = [(process.name, process.state, process.pid, process.restarts) for process in found.processes]
         print_table(("process", "state", "pid", "restarts"), rows)
+        for problem in edge_problems(home) or ():
+            note(f"edge: {problem}")
         for problem in folding.problems:
             note(f"events: {problem}")
     if not found.is_ready:

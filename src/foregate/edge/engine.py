@@ -197,7 +197,7 @@ class Engine:
         """The files of a worker; keys that do not compile are added to `refused`."""
         while True:
             records = config_records.arrange(config_records.with_predecessors(loaded, set(refused)))
-            self._keys = _fingerprint(records)
+            self._keys = _fingerprint(records, await self._in_state(State.text, "id"))
             await self._ensure_certificates(records)
             versions = tuple(sorted(self._known_secrets().peppers, reverse=True))
             try:
@@ -342,10 +342,11 @@ def _write_apart(paths: EdgePaths, fold: int, mac_key: bytes) -> tuple[base_map.
         state.close()
 
 
-def _fingerprint(records: ConfigRecords) -> str:
-    """Stands for the keys that sign, and for how a worker remembers what they signed."""
+def _fingerprint(records: ConfigRecords, state: str) -> str:
+    """Stands for the keys that sign, for how a worker remembers what they signed, and for the state that its base maps
+    are numbered in."""
     current = sorted((account_id, keys.keys[0].kid) for account_id, keys in records.keys.items())
-    return hashlib.sha256(repr((form(), current)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((form(), state, current)).encode()).hexdigest()[:16]
 
 
 def _first_alert(output: str) -> str:

@@ -138,6 +138,7 @@ class Intake:
                 taken.notes.append(Note("", seq, refusal))
                 self._state.refuse(taken.notes[0])
             else:
+                self._state.drop_refusals("")
                 self._drop_unseen(seq, taken)
                 self._keep_tokens(taken, tokens - len(taken.tokens))
                 taken.cursor = max(taken.cursor, seq)

@@ -130,7 +130,11 @@ def judge_snapshot(loss: SnapshotLoss) -> str:
     if loss.sent is not None and loss.sent != loss.received:
         return f"the snapshot was not whole: {loss.received} of {loss.sent} records came; nothing was dropped"
     if loss.missing > max(_MOST_UNEXPLAINED, loss.tokens * _MOST_UNEXPLAINED_SHARE):
-        return f"the snapshot leaves out {loss.missing} of {loss.tokens} tokens without revoking them; none was dropped"
+        return (
+            f"the snapshot leaves out {loss.missing} of {loss.tokens} tokens without revoking them; none was dropped. "
+            "Restore the control plane's records or, if they are meant to be gone, have this edge forget all it knows "
+            "(docs/operations/running.md, A snapshot that is held back)"
+        )
     return ""
 
 

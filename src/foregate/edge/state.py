@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 _SCHEMA_VERSION = 1
+# Base maps are numbered anew in a new state: what belongs to another one is told by `id`.
 _SCHEMA = """
 CREATE TABLE records (
   key TEXT PRIMARY KEY, seq INTEGER NOT NULL, wire BLOB, entry TEXT, entry_sum INTEGER
@@ -30,6 +31,7 @@ CREATE TABLE refused (
   key TEXT, seq INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (key, seq)
 ) WITHOUT ROWID;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('id', lower(hex(randomblob(8))));
 """
 _LIVE_OF_KIND = "FROM records WHERE key > ? AND key < ? AND wire IS NOT NULL ORDER BY key LIMIT ?"
 # Enough to see what is going wrong; a feed gone mad must not fill the disk.
@@ -222,6 +224,10 @@ class State:
             "DELETE FROM refused WHERE (key, seq) IN (SELECT key, seq FROM refused ORDER BY at DESC LIMIT -1 OFFSET ?)",
             (_MOST_REFUSED,),
         )
+
+    def drop_refusals(self, key: str) -> None:
+        """What was refused of a key counts no longer; '' stands for whole snapshots."""
+        self._connection.execute("DELETE FROM refused WHERE key = ?", (key,))
 
     def keep_fallback(self, row: Row) -> None:
         """Remember the last accepted record of a key; the first one remembered stays until `drop_fallbacks`."""

@@ -20,6 +20,7 @@ from foregate.core.clock import utc_now
 from foregate.core.errors import ForegateError
 from foregate.engines.haproxy.binary import find_binary, require_version
 from foregate.services.clock_state import is_synchronised
+from foregate.services.edge_report import edge_problems
 from foregate.services.engines import find_workers
 from foregate.services.folding import read_folding
 from foregate.services.home import Home
@@ -76,6 +77,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_private_files(home),
         *_ports(settings, home),
         _running(home),
+        _edge(home),
         _events(home),
     ]
 
@@ -207,6 +209,13 @@ def _running(home: Home) -> Finding:
     if status.is_ready:
         return Finding("foregate up", f"ready, process {status.pid}")
     return Finding("foregate up", f"process {status.pid}, not ready", f"{status.problem}; see {home.logs}")
+
+
+def _edge(home: Home) -> Finding:
+    problems = edge_problems(home)
+    if not problems:
+        return Finding("edge", "not running" if problems is None else "takes all that it is sent")
+    return Finding("edge", "; ".join(problems), f"see docs/operations/running.md and {home.logs / 'edge.log'}")
 
 
 def _events(home: Home) -> Finding:

@@ -18,7 +18,8 @@ from foregate.edge import base_map, wire
 from foregate.edge.secrets import EdgeSecrets
 from foregate.edge.state import State
 from foregate.engines.haproxy.maps import NEVER
-from integration.edge.harness import APP_ID, HOST, SECRETS, World, eventually, world
+from foregate.services.edge_report import edge_problems
+from integration.edge.harness import APP_ID, HOST, SECRETS, Clients, World, eventually, world
 
 
 @pytest.fixture
@@ -132,3 +133,32 @@ async def test_records_damaged_on_disk_are_asked_for_again(running: World) -> No
     await plane.publish({f"token/{client_id(3)}": token(3)})
     await eventually(lambda: edge.get(3) == edge.get(2) == edge.get(1) == 200)
     await running.settled()
+
+
+async def test_an_edge_that_holds_back_a_snapshot_says_so_and_can_be_told_to_forget(running: World) -> None:
+    edge, plane = running.edge, running.plane
+    await running.serve(*range(1, 61))
+    assert await edge.signal(signal.SIGTERM) == 0
+    lost = [f"token/{client_id(number)}" for number in range(31, 61)]
+    with plane.telemetry.database.write() as connection:
+        for key in lost:
+            connection.exec_driver_sql("DELETE FROM log_records WHERE key = ?", (key,))
+    with closing(State(edge.home.edge / "state.db")) as state, state.transaction():
+        state.set_number("cursor", 0)
+    await plane.stop()
+    await plane.start()
+    edge.start()
+    await eventually(lambda: edge.get(60) == 200)
+    await eventually(lambda: any("leaves out 30 of 60" in text for text in edge_problems(edge.home) or ()))
+    assert edge.get(60) == 200
+
+    with Clients(edge, 1) as clients:
+        kept = edge.home.edge / "old"
+        kept.mkdir()
+        for path in edge.home.edge.glob("state.db*"):
+            path.rename(kept / path.name)
+        assert await edge.signal(signal.SIGUSR1) == 0
+        edge.start()
+        await eventually(lambda: edge.get(60) == 401)
+        await eventually(lambda: edge_problems(edge.home) == ())
+    assert set(clients.answers) == {200}
