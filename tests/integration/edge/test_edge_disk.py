@@ -153,6 +153,7 @@ async def test_an_edge_that_holds_back_a_snapshot_says_so_and_can_be_told_to_for
     assert edge.get(60) == 200
 
     with Clients(edge, 1) as clients:
+        await eventually(lambda: clients.total() > 50)
         kept = edge.home.edge / "old"
         kept.mkdir()
         for path in edge.home.edge.glob("state.db*"):
