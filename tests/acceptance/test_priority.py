@@ -24,17 +24,16 @@ def pid_of(foregate: Foregate, name: str) -> int:
     return foregate.processes(name)[0].pid
 
 
-@pytest.mark.parametrize("name", ["api", "worker"])
-def test_api_and_worker_give_way_to_requests(foregate: Foregate, name: str) -> None:
-    assert niceness(pid_of(foregate, name)) == min(19, os.nice(0) + 5)
+def test_worker_gives_way_to_requests(foregate: Foregate) -> None:
+    assert niceness(pid_of(foregate, "worker")) == min(19, os.nice(0) + 5)
 
 
-@pytest.mark.parametrize("name", ["edge", "haproxy", "echo"])
-def test_requests_do_not(foregate: Foregate, name: str) -> None:
+@pytest.mark.parametrize("name", ["api", "edge", "haproxy", "echo"])
+def test_requests_and_changes_do_not(foregate: Foregate, name: str) -> None:
     assert niceness(pid_of(foregate, name)) == os.nice(0)
 
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not group by session")
-@pytest.mark.parametrize(("name", "expected"), [("api", 5), ("worker", 5), ("edge", 5), ("haproxy", 0)])
+@pytest.mark.parametrize(("name", "expected"), [("api", 0), ("worker", 5), ("edge", 0), ("haproxy", 0)])
 def test_sessions_are_weighed_the_same_way(foregate: Foregate, name: str, expected: int) -> None:
     assert session_niceness(pid_of(foregate, name)) == expected

@@ -49,7 +49,6 @@ from foregate.identity.credentials import Credentials
 from foregate.identity.issuing import AccountSetUp
 from foregate.services.bootstrap import bootstrap
 from foregate.services.home import open_home
-from foregate.services.priority import give_way
 from foregate.services.settings import PREFIX, Settings
 from foregate.services.web import listen, serve
 from foregate.services.wholeness import require_whole
@@ -62,7 +61,6 @@ _ROTATION_EVERY_SECONDS = 60.0
 
 async def run(settings: Settings, told: asyncio.Event) -> None:
     """Serve until told to end; then finish what is being answered. What is not published yet is at the next start."""
-    give_way()
     home = open_home(settings.home)
     listener = listen(settings.api_host, settings.api_port, f"{PREFIX}API_PORT")
     await asyncio.to_thread(require_whole, home)

@@ -27,7 +27,6 @@ from foregate.engines.haproxy.config import Settings as EngineSettings
 from foregate.engines.haproxy.process import ConfigurationRefused, Workers
 from foregate.engines.haproxy.render import render
 from foregate.services.home import Home, open_home, read_facts, read_private
-from foregate.services.priority import give_way
 from foregate.services.settings import PREFIX, Settings, url_host
 
 # HAProxy takes two descriptors for a connection, and some for itself (configuration manual, maxconn).
@@ -39,7 +38,6 @@ _M_ARENA_MAX = -8  # mallopt(3)
 async def run(settings: Settings, told: asyncio.Event) -> None:
     """Serve until told to end; then drain. On SIGUSR1 end at once and leave HAProxy serving for the next."""
     _limit_arenas()
-    give_way(has_engine_below=True)
     home = open_home(settings.home)
     binary = find_binary(str(settings.haproxy or ""))
     await require_version(binary)
