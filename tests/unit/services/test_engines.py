@@ -13,6 +13,7 @@ import pytest
 from foregate.services.engines import find_workers
 from foregate.services.home import Home, open_home
 from foregate.services.settings import Settings, load
+from harness.waiting import until
 
 
 @pytest.fixture
@@ -25,6 +26,8 @@ def running(program: str, configuration: Path) -> Iterator[int]:
     """A process that is called `program`, with a configuration, until its input ends."""
     words = [program, "-c", "read line", "-f", str(configuration)]
     with subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE) as process:
+        # The kernel shows no words for a moment after the program has begun.
+        until(Path(f"/proc/{process.pid}/cmdline").read_bytes, 5, "the process has its words")
         yield process.pid
 
 
