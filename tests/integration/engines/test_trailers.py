@@ -104,6 +104,18 @@ def test_a_body_of_chunks_is_judged_and_reaches_the_origin(worker: RunningWorker
     assert refused.status == 400 and origin.marked("/chunks-evil") == []
 
 
+def test_a_long_body_of_chunks_arrives_whole(worker: RunningWorker, origin: Origin) -> None:
+    part = b"0123456789abcdef" * 4096
+    with Connection(worker.port) as connection:
+        connection.send(head("long"))
+        for _ in range(40):
+            connection.send(b"%x\r\n%b\r\n" % (len(part), part))
+        assert connection.exchange(END).status == 200
+
+    (got,) = origin.marked("/long")
+    assert got.body == part * 40
+
+
 def test_a_body_of_chunks_without_credentials_is_refused(worker: RunningWorker) -> None:
     with Connection(worker.port) as connection:
         request = f"POST /none HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
