@@ -1,7 +1,7 @@
 """Who comes first where cores are short: requests and changes, then what is made of events.
 
 Called once at the start of the worker, before it has threads. The API and the agent take no second place: on a busy
-machine revocations took three times as long so, and half as many tokens were made (docs/operations/speed.md). Their
+machine changes took up to twice as long so, and half as many tokens were made (docs/operations/speed.md). Their
 one heavy work, packing events, has a thread of low priority (`edge/shipping.py`).
 """
 
