@@ -139,6 +139,25 @@ def test_rotated_keys_overlap(foregate: Foregate, origin: Origin, app: App, toke
     assert verified(foregate, app.host, new, app.aud)["common_name"] == token.client_id
 
 
+def test_a_renamed_issuer_stands_in_the_assertions_of_tokens_that_are_remembered(
+    foregate: Foregate, origin: Origin, app: App, token: Token
+) -> None:
+    def issuer() -> str:
+        claims: dict[str, str] = jwt.decode(
+            assertion_of(foregate, origin, app, token), options={"verify_signature": False}
+        )
+        return claims["iss"]
+
+    api = foregate.api()
+    assert issuer() == f"https://{AUTH_DOMAIN}"
+    try:
+        api.result("PUT", "/access/organizations", {"auth_domain": "issuer.localhost"})
+        until(lambda: issuer() == "https://issuer.localhost", APPLIED_SECONDS, "the new issuer is named")
+    finally:
+        api.result("PUT", "/access/organizations", {"auth_domain": AUTH_DOMAIN})
+    until(lambda: issuer() == f"https://{AUTH_DOMAIN}", APPLIED_SECONDS, "the first issuer is named again")
+
+
 def metadata_of(foregate: Foregate, host: str, method: str = "HEAD", **more: str) -> str | None:
     """What cloudflared reads from its probe."""
     headers = [("cf-access-metadata-request", "true"), *more.items()]

@@ -163,10 +163,13 @@ class Assertions:
                 process = _peer(writer)
                 if not self._is_worker(process):
                     return
-                answer, candidate = await self.answer(await reader.readline())
+                line = await reader.readline()
+                in_force = self._in_force
+                answer, candidate = await self.answer(line)
                 writer.write(orjson.dumps(answer) + b"\n")
                 await writer.drain()
-            if candidate is not None:
+            # What was signed by keys that were replaced meanwhile serves this request alone.
+            if candidate is not None and self._in_force is in_force:
                 self._hot.add(process, candidate)
         except (TimeoutError, ConnectionError, ValueError):
             return

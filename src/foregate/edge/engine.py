@@ -170,12 +170,26 @@ class Engine:
         if self._wishes.building is None:
             self._wishes.building = self._wishes.since
         self._wishes.since = None
+        before = self._fleet.memory.keys
         refused = await self._start(loaded)
         await self._in_state(config_records.settle, loaded, refused)
         self._wishes.building = None
         self.error = ""
         log.info("worker_built", why=reason, seconds=round(time.monotonic() - started, 3), refused=len(refused))
         self._on_build(config_records.arrange(config_records.with_predecessors(loaded, set(refused))))
+        await self._forget_what_others_signed(before)
+
+    async def _forget_what_others_signed(self, before: str) -> None:
+        """A worker that serves is asked about before its keys are in force: what was signed until then, by the keys
+        `before`, must not be remembered for as long as it holds."""
+        worker = self._fleet.current
+        if worker is None or self._fleet.memory.keys == before:
+            return
+        try:
+            await self._hot.clear()
+            await worker.control.raise_generation(self._fleet.next_generation())
+        except ControlError as error:
+            await self._fleet.give_up(worker.control, f"it could not be made to forget: {error}")
 
     async def _start(self, loaded: Loaded) -> dict[str, str]:
         """Start a worker with as much of `loaded` as the compiler and HAProxy take; what was refused, and why."""
@@ -343,9 +357,10 @@ def _write_apart(paths: EdgePaths, fold: int, mac_key: bytes) -> tuple[base_map.
 
 
 def _fingerprint(records: ConfigRecords, state: str) -> str:
-    """Stands for the keys that sign, for how a worker remembers what they signed, and for the state that its base maps
-    are numbered in."""
-    current = sorted((account_id, keys.keys[0].kid) for account_id, keys in records.keys.items())
+    """Stands for the keys that sign and whom they name as issuer, for how a worker remembers what they signed, and for
+    the state that its base maps are numbered in."""
+    issuers = {account_id: account.auth_domain for account_id, account in records.accounts.items()}
+    current = sorted((name, keys.keys[0].kid, issuers.get(name, "")) for name, keys in records.keys.items())
     return hashlib.sha256(repr((form(), state, current)).encode()).hexdigest()[:16]
 
 

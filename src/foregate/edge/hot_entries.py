@@ -80,9 +80,10 @@ class HotEntries:
                 await self._flush(process)
 
     async def clear(self) -> None:
-        """Forget all entries of the worker that serves. Raises ControlError."""
+        """Forget all entries of the worker that serves, those included that wait. Raises ControlError."""
         async with self._lock:
             if self._fleet.current is not None:
+                self._hots.pop(self._fleet.current.identity.pid, None)
                 await self._empty(self._fleet.current.identity.pid, self._fleet.current.control)
 
     async def write_copy(self, path: Path, socket: Path | None) -> None:
