@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -41,6 +40,7 @@ from foregate.engines.haproxy.control import TokenMap, open_control
 from foregate.eventlog.model import EDGE_CONFIG, Entry
 from foregate.eventlog.sql import SqlLog
 from foregate.services.home import Facts, Home, open_home, write_facts
+from harness.ports import free_ports
 from harness.processes import kill_all
 
 DEADLINE_SECONDS = 15.0
@@ -56,9 +56,7 @@ Value = wire.TokenValue | wire.AppValue | wire.IngressValue | wire.KeysValue | w
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    return free_ports(1)[0]
 
 
 async def eventually(condition: Callable[[], Any], what: str = "") -> Any:
