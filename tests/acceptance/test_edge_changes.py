@@ -39,6 +39,11 @@ def open_connections(stack: ExitStack, foregate: Foregate, host: str, token: Tok
     }
 
 
+def until_settled(api: Api) -> None:
+    """Wait until the edge has applied all there is: no connection that is opened now meets a worker about to go."""
+    until(lambda: [edge["pending"] for edge in api.result("GET", "/foregate/edges")] == [0], 10, "all is applied")
+
+
 def in_force(api: Api, answer: Answer) -> None:
     """Wait for the receipt of a change."""
     assert answer.status < 300, answer.body
@@ -79,6 +84,7 @@ def test_change_reaches_connections_that_are_open(
     token = create_token(api) if has_token else None
     app = create_app(foregate, origin.service, [allow(token) if token else {"name": unique("open"), **BYPASS}])
     until_status(foregate, app.host, token, 200)
+    until_settled(api)
     with ExitStack() as stack:
         asks = open_connections(stack, foregate, app.host, token)
         for ask in asks.values():
@@ -98,6 +104,7 @@ def test_revocation_reaches_connections_that_are_open_also_after_a_change(
     token = create_token(api)
     app = create_app(foregate, origin.service, [allow()])
     until_status(foregate, app.host, token, 200)
+    until_settled(api)
     with ExitStack() as stack:
         asks = open_connections(stack, foregate, app.host, token)
         assert {ask().status for ask in asks.values() for _ in range(40)} == {200}
