@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_values import EVERYONE, NOW, client_id, policy, rule, secret_of, secret_version, token
@@ -201,7 +201,3 @@ def test_time_only_ever_takes_away(overlap_end: int, token_end: int, version: in
     assert allowed == sorted(allowed, reverse=True)
     last = min(token_end, overlap_end if version == 1 else token_end)
     assert sum(allowed) == last + 6
-
-
-settings.register_profile("foregate", deadline=None)
-settings.load_profile("foregate")

@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 import structlog
 
+from foregate.core import logfile
 from foregate.edge import control_plane
 from foregate.edge.assertions import Assertions, InForce
 from foregate.edge.certificates import Certificates
@@ -186,11 +187,13 @@ class Agent:
         return await control_plane.post_events(self._http, batch)
 
     async def _look_after(self) -> None:
-        """What nobody asks for, but time: folds in quiet moments, a new worker where a spool file is outgrown."""
+        """What nobody asks for, but time: folds in quiet moments, a new worker where a spool file is outgrown, and a
+        bound for what HAProxy says of requests, as callers decide how much that is."""
         current = self._fleet.current
         if current is not None and self._shipper.status.outgrown == current.identity.name:
             self._engine.want_worker("its spool file is outgrown")
         self._engine.wake()
+        await asyncio.to_thread(logfile.bound, self._paths.worker_log)
 
     async def _compose_report(self) -> dict[str, Any]:
         applied_seq = self._engine.in_force(self._following.cursor())

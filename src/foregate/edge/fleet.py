@@ -200,7 +200,7 @@ class Fleet:
             maps=self._paths.maps / name,
             socket=self._paths.worker_socket(name),
             spool=spool_path(self._paths.spool, name),
-            log=self._paths.logs / "haproxy.log",
+            log=self._paths.worker_log,
             peppers=outfit.peppers,
             generation=self.next_generation(),
         )

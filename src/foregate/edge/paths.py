@@ -26,6 +26,11 @@ class EdgePaths:
     sockets: Path
 
     @property
+    def worker_log(self) -> Path:
+        """What HAProxy says, of every worker."""
+        return self.logs / "haproxy.log"
+
+    @property
     def key(self) -> Path:
         """The edge key."""
         return self.folder / "edge.key"

@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from foregate.core import logfile
 from foregate.services.restarts import GiveUp, decide, recent
 
-_LOG_LIMIT_BYTES = 16 << 20
+# How often a child's log is looked at.
+_LOOK_SECONDS = 30.0
 _ASKED_EVERY_SECONDS = 0.05
 _HURRIED_DRAIN_SECONDS = 0.5
 
@@ -119,12 +121,17 @@ class Child:
     async def _live(self) -> int:
         """One life of the child, to its exit code."""
         self._move(ChildState.STARTING)
-        _bound_log(self.spec.log)
+        logfile.bound(self.spec.log)
         self._process = await self._start()
         if self._told.is_set():
             self._signal(signal.SIGTERM)
         self._on_change()
-        return await self._process.wait()
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    return await self._process.wait()
+            except TimeoutError:
+                await asyncio.to_thread(logfile.bound, self.spec.log)
 
     async def _after_death(self, deaths: tuple[float, ...], now: float, code: int) -> None:
         match decide(deaths, now):
@@ -187,9 +194,3 @@ def describe_exit(code: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
-
-
-def _bound_log(path: Path) -> None:
-    """Keep one older log beside a new one, so that what children say cannot fill the disk over the years."""
-    if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
-        path.replace(path.with_suffix(".old.log"))
