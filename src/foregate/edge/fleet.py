@@ -21,8 +21,6 @@ from foregate.edge import roster
 from foregate.edge.paths import EdgePaths
 from foregate.edge.roster import Memory
 from foregate.edge.spool import open_for_worker, spool_path
-from foregate.edge.succession import drain_and_close, is_stopping, point
-from foregate.engines.haproxy.config import inlets
 from foregate.engines.haproxy.control import Control, ControlError
 from foregate.engines.haproxy.process import Identity, Launch, Running, Worker, Workers
 from foregate.engines.haproxy.spawn import find_spawned, started_at
@@ -32,6 +30,8 @@ log = structlog.get_logger(__name__)
 # HAProxy ends a drained worker's last connections after ten minutes by itself (`hard-stop-after`); this is for one
 # that does not.
 _DRAIN_SECONDS = 660.0
+# A connection between two requests is closed once none was answered on any for so many looks.
+_QUIET_LOOKS, _LOOK_SECONDS = 3, 0.05
 # So long a drained worker may judge by what is no longer in force, if it hangs; it is told in milliseconds.
 _HAND_OVER_SECONDS = 5.0
 
@@ -57,7 +57,7 @@ class Fleet:
         self._draining: dict[str, Running] = {}
         self._starting: Identity | None = None
         self._is_adopting = False
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._generation = 0
         self._untold: Worker | None = None
         self.current: Worker | None = None
@@ -100,7 +100,6 @@ class Fleet:
         await self._hand_over()
         self._is_adopting = False
         self._write_roster()
-        self._let_drain()
         return self.current is not None
 
     async def _take_over(self, entry: roster.Entry) -> None:
@@ -108,16 +107,16 @@ class Fleet:
         if found is None:
             self._clean_up(entry.identity)
         elif not isinstance(found, Worker):
-            self._draining[found.identity.name] = found
+            self._let_drain(found)
             if not entry.hands_over:
                 # It judges by what it was told last, and nobody can tell it any better.
                 log.error("draining_worker_ended", worker=found.identity.name, reason="it takes no session")
                 await found.kill()
-        elif await is_stopping(found):
-            self._draining[found.identity.name] = found
+        elif await _is_stopping(found):
+            self._let_drain(found)
         else:
             if self.current is not None:
-                self._draining[self.current.identity.name] = self.current
+                self._let_drain(self.current)
             self._serve(found, entry.memory)
 
     def folded(self, fold: int) -> None:
@@ -148,11 +147,10 @@ class Fleet:
             os.close(spool)
         self._starting = None
         if old is not None:
-            self._draining[old.identity.name] = old
+            self._let_drain(old)
         self._serve(worker, outfit.memory)
         await self._hand_over()
         self._write_roster()
-        self._let_drain()
         # HAProxy has read them: a million entries need not lie on the disk twice.
         shutil.rmtree(launch.maps, ignore_errors=True)
         log.info("worker_serves", worker=name, pid=worker.identity.pid)
@@ -177,7 +175,7 @@ class Fleet:
         """Drain and end every worker; there is none to take over connections, so idle ones are closed."""
         everyone = self._everyone()
         self.current = None
-        await asyncio.gather(*(drain_and_close(one, deadline_seconds) for one in everyone))
+        await asyncio.gather(*(_drain_and_close(one, deadline_seconds) for one in everyone))
         for one in everyone:
             self._clean_up(one.identity)
         self._draining.clear()
@@ -187,7 +185,7 @@ class Fleet:
 
     def detach(self) -> None:
         """Let go of every worker without ending it."""
-        for task in self._tasks.values():
+        for task in self._tasks:
             task.cancel()
         for one in self._everyone():
             one.detach()
@@ -214,20 +212,17 @@ class Fleet:
         if self.current is worker and not worker.is_asked_to_stop:
             self._on_exit(worker)
 
-    def _let_drain(self) -> None:
-        """What is to drain begins to, once it hands over: from then on it cannot be told anything by a next agent."""
-        for name, one in self._draining.items():
-            if name not in self._tasks:
-                self._tasks[name] = asyncio.create_task(self._drain(one))
+    def _let_drain(self, one: Running) -> None:
+        self._draining[one.identity.name] = one
+        task = asyncio.create_task(self._drain(one))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _hand_over(self) -> None:
         """What is asked on connections of workers that drain goes to the one that serves. One that does not obey is
         ended, connections and all: it knows rules that no longer hold."""
         if self.current is not None:
-            links = (self._paths.serving_socket, self._paths.serving_tls_socket)
-            for link, inlet in zip(links, inlets(Path(self.current.identity.socket)), strict=True):
-                point(link, inlet)
-            others = [w for w in self._workers_alive() if w is not self.current and not w.hands_over]
+            others = [worker for worker in self._workers_alive() if worker is not self.current]
             await asyncio.gather(*(self._retire(worker) for worker in others))
 
     async def _retire(self, worker: Worker) -> None:
@@ -242,7 +237,6 @@ class Fleet:
     async def _drain(self, one: Running) -> None:
         await one.drain(_DRAIN_SECONDS)
         self._draining.pop(one.identity.name, None)
-        self._tasks.pop(one.identity.name, None)
         self._clean_up(one.identity)
         self._write_roster()
 
@@ -257,8 +251,7 @@ class Fleet:
         return Identity(name, pid, started_at(pid) or 0, *map(str, paths))
 
     def _clean_up(self, identity: Identity) -> None:
-        for path in (Path(identity.socket), *inlets(Path(identity.socket))):
-            path.unlink(missing_ok=True)
+        Path(identity.socket).unlink(missing_ok=True)
         shutil.rmtree(identity.folder, ignore_errors=True)
         shutil.rmtree(self._paths.maps / identity.name, ignore_errors=True)
 
@@ -277,6 +270,30 @@ class Fleet:
             roster.write(self._paths.roster, entries)
         except OSError as error:  # the workers are there all the same
             log.error("roster_not_written", reason=str(error))
+
+
+async def _is_stopping(worker: Worker) -> bool:
+    try:
+        return (await worker.control.info()).get("Stopping") == "1"
+    except ControlError:  # it ends just now
+        return True
+
+
+async def _drain_and_close(worker: Running, deadline_seconds: float) -> None:
+    if not isinstance(worker, Worker):  # nobody can say whether anything is open on its connections
+        await worker.kill()
+        return
+    draining = asyncio.create_task(worker.drain(deadline_seconds))
+    quiet = 0
+    while not draining.done() and quiet < _QUIET_LOOKS:
+        await asyncio.wait([draining], timeout=_LOOK_SECONDS)
+        try:
+            quiet = quiet + 1 if await worker.control.requests() == 0 else 0
+        except ControlError:
+            break
+    if not draining.done() and quiet:
+        await worker.kill()
+    await draining
 
 
 def new_name(now_seconds: float) -> str:

@@ -52,20 +52,6 @@ async def replace_worker(world: World, name: str) -> None:
     await world.settled()
 
 
-async def halted_start(world: World) -> int:
-    """A worker that was halted while it was being started. It takes a few attempts to catch one."""
-    for attempt in range(20):
-        known = {one.pid for one in workers(world)}
-        await world.plane.publish({f"app/halt{attempt}": app(f"halt{attempt}.test", policies=[policy("p2", "bypass")])})
-        (started,) = await eventually(lambda known=known: [one for one in workers(world) if one.pid not in known])
-        os.kill(started.pid, signal.SIGSTOP)
-        if roster(world)[-1]["identity"]["pid"] == 0:
-            return int(started.pid)
-        os.kill(started.pid, signal.SIGCONT)
-        await world.settled()
-    raise AssertionError("none was caught")
-
-
 async def restart(world: World) -> None:
     """Another agent; it has reported, and a worker of its own serves."""
     before = world.edge.worker_pid()
@@ -129,15 +115,18 @@ async def test_a_worker_that_is_being_started_stays_on_the_roster(running: World
     await running.serve(1)
     connection = keep_open(running)
     await replace_worker(running, "more")
+    known = {one.pid for one in workers(running)}
     (oldest, _) = roster(running)
-    started = await halted_start(running)
+    await running.plane.publish({"app/most": app("most.test", policies=[policy("p2", "bypass")])})
+    (started,) = await eventually(lambda: [one for one in workers(running) if one.pid not in known])
+    os.kill(started.pid, signal.SIGSTOP)
     connection.close()
     await eventually(lambda: not Path(f"/proc/{oldest['identity']['pid']}").exists())
     await eventually(lambda: oldest["identity"] not in [entry["identity"] for entry in roster(running)])
     assert roster(running)[-1]["identity"]["pid"] == 0
 
     await running.edge.signal(signal.SIGKILL)
-    os.kill(started, signal.SIGCONT)
+    os.kill(started.pid, signal.SIGCONT)
     await restart(running)
     assert running.edge.get(1) == 200
     await eventually(lambda: len(workers(running)) == 1)

@@ -24,7 +24,7 @@ from foregate.access.haproxy import EdgeRecords, compile_edge
 from foregate.access.haproxy_maps import overlay_line, token_entry
 from foregate.edge.wire import AccountValue, AppValue, IngressValue, KeysValue, SigningKey, TokenValue
 from foregate.engines.haproxy.binary import find_binary
-from foregate.engines.haproxy.config import Bind, Files, Settings, inlets
+from foregate.engines.haproxy.config import Bind, Files, Settings
 from foregate.engines.haproxy.control import TokenMap
 from foregate.engines.haproxy.maps import HotKey, MapLine, file_text, hot_line
 from foregate.engines.haproxy.process import Launch, Worker, Workers
@@ -109,13 +109,10 @@ class RunningWorker:
         return Launch(name, files, *paths, PEPPERS, self._generation)
 
     def start(self, records: EdgeRecords | None = None) -> Worker:
-        """Start a worker, beside the one that runs. Returns the old one, or the new one if there was none."""
+        """Start a worker, in place of the one that runs. Returns the old one, or the new one if there was none."""
         launch = self.launch(records)
         old = getattr(self, "worker", None)
         self.worker = self.run(self.workers.start(launch, old))
-        for link, inlet in zip(("serving.sock", "serving-tls.sock"), inlets(launch.socket), strict=True):
-            (self.folder / link).unlink(missing_ok=True)
-            (self.folder / link).symlink_to(inlet)
         self.spools.append(launch.spool)
         return old or self.worker
 

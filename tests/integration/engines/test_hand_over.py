@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,8 +55,7 @@ def worker(tmp_path: Path, records: EdgeRecords, trusting: tuple[Path, str]) -> 
 def replace(worker: RunningWorker, records: EdgeRecords | None = None) -> Worker:
     """A successor serves, and the old worker knows it."""
     old = worker.start(records)
-    worker.run(old.hand_over(1_000))
-    old.send(signal.SIGUSR1)
+    worker.run(old.control.hand_over(1_000))
     return old
 
 
@@ -190,6 +188,7 @@ def test_a_connection_that_waited_through_several_workers_meets_the_newest(
         assert ask(oldest).status == ask(older).status == 200
         first = replace(worker)
         second = replace(worker, records_of({}, *records.ingresses.values()))
+        worker.run(first.control.hand_over(2_000))
         assert ask(oldest).status == 403
         third = replace(worker)
         assert ask(older).status == 200

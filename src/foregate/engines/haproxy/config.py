@@ -27,8 +27,8 @@ class Files:
     `folder`: rendered files go here. `maps`: holds `base.map`, `overlay.map` and `hot.map`, which must exist when a
     worker starts (`maps.py`). `certificates`: a folder of PEM files (key and chain in one), or one such file; needed
     for TLS binds. `agent_socket`: where the assertion agent listens; the worker's user must be able to connect to it.
-    `serving_socket`: where predecessors send requests that they do not judge any more, a link to `inlets` of the worker
-    that serves; `serving_tls_socket`: the same for what came to them over TLS.
+    `serving_socket`: where the worker that serves takes requests that its predecessors have not judged, the same path
+    for all workers; `serving_tls_socket`: the same for what came to them over TLS.
     """
 
     folder: Path
@@ -37,11 +37,6 @@ class Files:
     agent_socket: Path
     serving_socket: Path
     serving_tls_socket: Path
-
-
-def inlets(socket: Path) -> tuple[Path, Path]:
-    """Where the worker with that runtime socket takes what its predecessors do not judge: plain, and come over TLS."""
-    return socket.with_name(f"{socket.stem}-http.sock"), socket.with_name(f"{socket.stem}-tls.sock")
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,10 +169,10 @@ class Workers:
         self._start_seconds = start_seconds
 
     async def start(self, launch: Launch, replaces: Worker | None = None) -> Worker:
-        """Write the files, check them, start the worker; with `replaces`, it takes connections from the same listeners.
+        """Write the files, check them, start the worker; with `replaces`, take over its listeners and have it drain.
 
-        ConfigurationRefused and WorkerFailed leave `replaces` as it was. After success both serve: the caller has the
-        old one hand over while it still can be told, and then calls its `drain`.
+        ConfigurationRefused and WorkerFailed leave `replaces` as it was. After success the caller keeps telling
+        `replaces` about revocations while it drains, and calls its `drain`.
         """
         self._write(launch)
         try:
@@ -235,8 +235,7 @@ class Workers:
 
     async def _start(self, launch: Launch, replaces: Worker | None) -> Worker:
         launch.socket.unlink(missing_ok=True)
-        # Not `-sf`: the old worker would drain, and take no more sessions, before it is told to hand over.
-        extra = ["-x", replaces.identity.socket] if replaces else []
+        extra = ["-x", replaces.identity.socket, "-sf", str(replaces.identity.pid)] if replaces else []
         said_before = launch.log.stat().st_size if launch.log.exists() else 0
         pid = spawn(self._command(launch, ["-db", *extra]))
         try:
@@ -248,6 +247,8 @@ class Workers:
             if isinstance(error, WorkerFailed):
                 error.output = _alerts(launch.log.read_bytes()[said_before:].decode(errors="replace"))
             raise
+        if replaces is not None:
+            replaces.is_asked_to_stop = True
         paths = (str(launch.socket), str(launch.spool), str(launch.folder))
         return Worker(Identity(launch.name, pid, started_at(pid) or 0, *paths), control)
 

@@ -16,7 +16,7 @@ import jinja2
 
 from foregate.core.targets import HOST_FORM, MAX_HOST_LENGTH
 from foregate.engines.haproxy import answers, origins, routes
-from foregate.engines.haproxy.config import Application, Backend, Config, inlets
+from foregate.engines.haproxy.config import Application, Backend, Config
 from foregate.engines.haproxy.maps import HOT
 from foregate.engines.haproxy.policies import policy_lines
 from foregate.engines.haproxy.words import HEADER, NAME, NETWORK, VALUE, Lists, checked, literal, quote
@@ -76,8 +76,6 @@ def _main(config: Config, socket: Path, lists: Lists) -> str:
         settings=settings,
         socket=quote(str(socket)),
         agent_socket=quote(str(files.agent_socket)),
-        inlet=quote(f"unix@{inlets(socket)[0]}"),
-        inlet_tls=quote(f"unix@{inlets(socket)[1]}"),
         serving=quote(f"unix@{files.serving_socket}"),
         socket_owner=f" user {checked(NAME, settings.user)}" if settings.user else "",
         serving_tls=quote(f"unix@{files.serving_tls_socket}"),
