@@ -21,7 +21,7 @@ from foregate.edge.wire import IngressValue, KeysValue, SigningKey, TokenValue
 from foregate.engines.haproxy.binary import find_binary
 from foregate.engines.haproxy.config import Bind, Files, Settings
 from foregate.engines.haproxy.control import TokenMap
-from foregate.engines.haproxy.maps import HotKey, MapLine, file_text, hot_line
+from foregate.engines.haproxy.maps import HotKey, MapLine, file_text, hot_line, overlay_text
 from foregate.engines.haproxy.process import Launch, Worker, Workers
 from foregate.engines.haproxy.render import render
 from worlds import PROXY
@@ -92,7 +92,7 @@ async def running_edge(known: Knowledge, folder: Path) -> AsyncIterator[EdgeUnde
     maps.mkdir()
     entries = (MapLine(name, token_entry(name, value)) for name, value in known.tokens.items())
     (maps / "base.map").write_text("".join(file_text(entries)))
-    (maps / "overlay.map").touch()
+    (maps / "overlay.map").write_text(overlay_text(()))
     (maps / "hot.map").touch()
     port = free_port()
     sockets = (folder / "agent", folder / "serving", folder / "serving-tls")

@@ -16,7 +16,7 @@ import structlog
 from foregate.edge.base_map import BaseMap
 from foregate.edge.fleet import Fleet
 from foregate.engines.haproxy.control import Control, ControlError, TokenMap
-from foregate.engines.haproxy.maps import TOMBSTONE, MapLine
+from foregate.engines.haproxy.maps import TOMBSTONE, MapLine, overlay_text
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +106,7 @@ class TokenMaps:
         self._since_launch = set()
         # In the middle of a fold, the base that it starts from holds the rest.
         client_ids = self._overlay if self._since_fold is None else self._since_fold | self._unkept
-        return "".join(f"{line.text}\n" for line in self._lines(client_ids))
+        return overlay_text(self._lines(client_ids))
 
     async def end_launch(self, base: BaseMap) -> None:
         """The worker serves: tell it what it missed. Its base ends a fold that was in progress."""

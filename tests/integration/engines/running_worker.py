@@ -26,7 +26,7 @@ from foregate.edge.wire import AccountValue, AppValue, IngressValue, KeysValue, 
 from foregate.engines.haproxy.binary import find_binary
 from foregate.engines.haproxy.config import Bind, Files, Settings
 from foregate.engines.haproxy.control import TokenMap
-from foregate.engines.haproxy.maps import HotKey, MapLine, file_text, hot_line
+from foregate.engines.haproxy.maps import HotKey, MapLine, file_text, hot_line, overlay_text
 from foregate.engines.haproxy.process import Launch, Worker, Workers
 from foregate.engines.haproxy.render import render
 from harness.ports import free_ports
@@ -101,7 +101,7 @@ class RunningWorker:
         maps = self.folder / f"maps-{name}"
         maps.mkdir()
         (maps / "base.map").write_text("".join(file_text(MapLine(key, entry) for key, entry in self.entries.items())))
-        (maps / "overlay.map").touch()
+        (maps / "overlay.map").write_text(overlay_text(()))
         (maps / "hot.map").touch()
         socket = self.folder / f"{name}.sock"
         files = render(compile_edge(records or self.records, self.settings), socket)

@@ -9,7 +9,7 @@ import pytest
 
 from edge_values import ANY_TOKEN, EVERYONE, app, ingress, pair, policy, rule
 from foregate.access.haproxy import EdgeRecords
-from foregate.engines.haproxy.process import Worker
+from foregate.engines.haproxy.process import Worker, WorkerFailed
 from harness import websocket
 from harness.http1 import Answer, Connection, encode
 from harness.http2 import Http2Connection
@@ -217,3 +217,14 @@ def test_the_address_of_a_handed_over_client_stays_what_a_trusted_proxy_says(
         assert [told(worker, answer)["ip"] for answer in answers] == ["198.51.100.7", "198.51.100.7", "127.0.0.3"]
         schemes = [dict(answer.json()["headers"])["x-forwarded-proto"] for answer in answers]
         assert schemes == ["https", "http", "http"]
+
+
+def test_a_worker_whose_overlay_is_cut_off_never_serves(worker: RunningWorker) -> None:
+    """Whoever was writing it was killed: without the rest, revoked tokens are let in and new ones turned away."""
+    launch = worker.launch()
+    overlay = launch.maps / "overlay.map"
+    overlay.write_text(overlay.read_text().rpartition("end -")[0])
+    with pytest.raises(WorkerFailed):
+        worker.run(worker.workers.start(launch, worker.worker))
+    with Connection(worker.port) as connection:
+        assert ask(connection, "/open").status == 200

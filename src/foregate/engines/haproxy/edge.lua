@@ -15,6 +15,12 @@ local agent = ...
 local PATIENCE_MS = 3000
 local EVERY_MS = 100
 
+-- See overlay_text in maps.py.
+local overlay = Map.new(os.getenv("FOREGATE_MAPS") .. "/overlay.map", Map._str)
+if not overlay:lookup("end") then
+  error("overlay.map is not whole")
+end
+
 local function ask_once(line)
   local socket = core.tcp()
   socket:settimeout(2)

@@ -44,6 +44,16 @@ class MapLine:
         return f"{self.key} {self.value}"
 
 
+# No client id; to whoever sends it as one, a tombstone.
+OVERLAY_END = MapLine("end", TOMBSTONE)
+
+
+def overlay_text(lines: Iterable[MapLine]) -> str:
+    """`overlay.map` for a worker that starts. `edge.lua` lets none start on one without its end: whoever was writing it
+    may have been killed, and a worker that knows less would turn good tokens away and let revoked ones in."""
+    return "".join(f"{line.text}\n" for line in (*lines, OVERLAY_END))
+
+
 @dataclass(frozen=True, slots=True)
 class SecretTag:
     """A digest under a pepper, and until when it is accepted (Unix seconds, NEVER)."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from foregate.engines.haproxy.control import Control, ControlError, TokenMap, open_control
+from foregate.engines.haproxy.maps import overlay_text
 from foregate.engines.haproxy.spawn import Command, ended, has_ended, has_started, reap, spawn, started_at
 
 _CONFIG = "haproxy.cfg"
@@ -223,7 +224,7 @@ class Workers:
         empty = launch.folder / "empty"
         empty.mkdir(mode=0o700)
         for name in TokenMap:
-            (empty / name).touch()
+            (empty / name).write_text(overlay_text(()) if name is TokenMap.OVERLAY else "")
 
     async def _check(self, launch: Launch) -> None:
         """`haproxy -c` with empty token maps: theirs is no configuration, and a million entries take seconds."""
