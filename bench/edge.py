@@ -82,8 +82,8 @@ def guarded_requests(
 ) -> list[Row]:
     """Bare proxy, one repeating caller a connection, and each request another token, in turn.
 
-    Each guarded round runs twice: with agent, API and worker paused, so that HAProxy is held against HAProxy (nobody
-    reads the bare proxy's event lines either), and with everything on the same cores, as it is.
+    Each guarded round runs twice: with API and worker paused, so that HAProxy is held against HAProxy (nobody takes in
+    the bare proxy's event lines either), and with everything on the same cores, as it is.
     """
     repeat = write_script(folder, "repeat", [Caller(host, known[0].client_id, known[0].secret)])
     others = write_script(folder, "others", [Caller(host, c.client_id, c.secret) for c in known])
@@ -110,8 +110,8 @@ def guarded_requests(
 
 @contextmanager
 def paused(product: Foregate) -> Iterator[None]:
-    """Agent, API and worker stand still for the block; HAProxy goes on with what it knows."""
-    pids = [process.pid for name in ("worker", "edge", "api") for process in product.processes(name)]
+    """API and worker stand still for the block, so the agent cannot ship events; it still answers HAProxy."""
+    pids = [process.pid for name in ("worker", "api") for process in product.processes(name)]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
