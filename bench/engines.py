@@ -96,10 +96,11 @@ def _running(path: Path, text: str, port: int) -> Iterator[Engine]:
     path.write_text(text)
     events = os.open(path.with_suffix(".events"), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     # Descriptor 3 is the event file, as a worker of the product has it.
-    # Memory as the product's workers have it, so that the bare proxy is the same HAProxy.
+    # Memory as the product's workers have it, so that the bare proxy is the same HAProxy. Not `sh`: some of them know
+    # descriptors of one digit alone.
     environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     started = subprocess.Popen(
-        ["sh", "-c", f"exec {find_binary()} -db -f {path} 3>&{events}"], pass_fds=(events,), env=environment
+        ["bash", "-c", f"exec {find_binary()} -db -f {path} 3>&{events}"], pass_fds=(events,), env=environment
     )
     os.close(events)
     try:
