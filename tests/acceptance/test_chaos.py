@@ -152,7 +152,7 @@ def strike(ground: Field, load: Load, victim: str, chance: random.Random) -> Non
         foregate.supervisor.wait(10)
         foregate.start()
     until(
-        lambda: is_well(foregate, load, killed_at),
+        lambda: is_well(foregate, load, killed_at, process),
         TAKEN_OVER_SECONDS if victim == "up" else HEALED_SECONDS,
         f"all is well after the kill of {victim}",
         every=0.05,
@@ -160,10 +160,11 @@ def strike(ground: Field, load: Load, victim: str, chance: random.Random) -> Non
     change_something(ground, load)
 
 
-def is_well(foregate: Foregate, load: Load, since: float) -> bool:
-    """All processes are there, the API answers, and a request begun after `since` went through."""
+def is_well(foregate: Foregate, load: Load, since: float, dead: Process) -> bool:
+    """All processes are there, without the `dead` one, which may take a while to go; the API answers, and a request
+    begun after `since` went through."""
     for name in VICTIMS:
-        assert foregate.processes(name), f"{name} is not there"
+        assert any(found.pid != dead.pid for found in foregate.processes(name)), f"{name} is not there"
     assert foregate.api().account("GET", f"{TOKENS}?per_page=1").status == 200
     assert 200 in load.statuses("good", since)
     return True
