@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
-import tempfile
-from pathlib import Path
 
 from harness.product import Foregate
+from harness.sockets import outside_folders
 
 
 def assert_nothing_left(product: Foregate) -> None:
@@ -15,10 +13,7 @@ def assert_nothing_left(product: Foregate) -> None:
     for name in ("up", "api", "worker", "edge", "echo", "haproxy"):
         assert product.processes(name) == []
     left = [path for path in product.home.rglob("*") if path.is_socket() or path.suffix == ".lock"]
-    # Where a home is too deep or too closed for them, sockets lie in a folder named by the home.
-    digest = hashlib.sha256(str(product.home).encode()).hexdigest()[:12]
-    left += Path(tempfile.gettempdir()).glob(f"foregate-*-{digest}")
-    assert left == []
+    assert left + outside_folders(product.home) == []
     for port in (product.api_port, product.http_port, product.https_port):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

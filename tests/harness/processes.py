@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.sockets import remove_outside_folders
 from harness.waiting import until
 
 
@@ -40,7 +41,10 @@ def kill(process: Process, number: signal.Signals = signal.SIGKILL) -> None:
 
 
 def kill_all(home: Path) -> None:
-    """Kill whatever of the home is left, supervisor first so that nothing is started again, until nothing is."""
+    """Kill whatever of the home is left, supervisor first so that nothing is started again, until nothing is.
+
+    Then remove the sockets that the killed could not: the home itself is the caller's to remove.
+    """
 
     def all_gone() -> bool:
         left = processes_of(home)
@@ -49,6 +53,7 @@ def kill_all(home: Path) -> None:
         return not left
 
     until(all_gone, 20, f"the processes of {home} are gone")
+    remove_outside_folders(home)
 
 
 def _find(mark: bytes, folder_mark: bytes) -> Iterator[Process]:

@@ -239,6 +239,8 @@ def test_access_requests_take_all_of_cloudflares_filters(plane: EventsPlane, rou
         edge.line(client_id=token.client_id),
         edge.line(client_id=token.client_id, reason="token_expired"),
     )
+    elsewhere = Edge(plane)
+    elsewhere.send(elsewhere.line(client_id=token.client_id))
 
     def outcome(**query: Any) -> list[bool]:
         return [item["allowed"] for item in plane.get(route, **{"app_uid": edge.app, **query})["result"]]
@@ -254,7 +256,9 @@ def test_access_requests_take_all_of_cloudflares_filters(plane: EventsPlane, rou
     assert outcome(email="a@example.com", emailOp="neq") == both
     assert outcome(country_code="SE") == outcome(idp="x") == outcome(app_type="ssh") == []
     assert outcome(app_type="self_hosted", user_id="x", email_exact="true") == both
-    assert outcome(app_uidOp="neq") != both
+    of_other_apps = plane.get(route, app_uid=edge.app, app_uidOp="neq")["result"]
+    assert elsewhere.app in {item["app_uid"] for item in of_other_apps}
+    assert edge.app not in {item["app_uid"] for item in of_other_apps}
     assert outcome(limit=1) == outcome(per_page=1) == [False]
     assert outcome(per_page=1, page=2) == [True]
     assert outcome(per_page=1, page=3) == []

@@ -42,6 +42,7 @@ from foregate.eventlog.sql import SqlLog
 from foregate.services.home import Facts, Home, open_home, write_facts
 from harness.ports import free_ports
 from harness.processes import kill_all
+from harness.sockets import outside_folders
 
 DEADLINE_SECONDS = 15.0
 EDGE_KEY = "fgek_" + "k" * 48
@@ -278,6 +279,7 @@ class Edge:
         kill_all(self.home.root)
         if self.process is not None:
             self.process.wait()
+        assert outside_folders(self.home.root) == []
 
 
 def headers_for(number: int | None, host: str = HOST, version: int = 1) -> dict[str, str]:

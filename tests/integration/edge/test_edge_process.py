@@ -16,7 +16,7 @@ import pytest
 
 from edge_values import ACCOUNT, app, client_id, ingress, policy, secret_version, token
 from foregate.edge import wire
-from foregate.edge.paths import socket_folder
+from harness.sockets import outside_folders
 from integration.edge.harness import (
     APP_ID,
     AUTH_DOMAIN,
@@ -234,11 +234,11 @@ async def test_an_ended_edge_leaves_nothing_behind(running: World) -> None:
     await running.serve(1)
     assert edge.get(1) == 200
     worker = edge.worker_pid()
-    sockets = socket_folder(edge.home.root, "nobody" if os.geteuid() == 0 else "")
     assert await edge.signal(signal.SIGTERM) == 0
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
-    assert not sockets.exists() or not list(sockets.glob("*.sock"))
+    assert outside_folders(edge.home.root) == []
+    assert not list(edge.home.run.glob("*.sock"))
     left = {path.name for path in edge.home.edge.iterdir()}
     assert left <= {"edge.key", "secrets.sealed", "state.db", "maps", "certs", "ca", "spool", "workers"}
     assert list((edge.home.edge / "spool").iterdir()) == []
