@@ -156,6 +156,21 @@ def test_tail_prints_one_object_a_line(foregate: Foregate, api: Api, app: App, t
     assert event["ray_id"].encode() in shown.stdout
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_tail_shows_a_strangers_control_characters_and_obeys_none(
+    foregate: Foregate, api: Api, app: App, form: tuple[str, ...]
+) -> None:
+    """Over HTTP/2 a path may hold any octet but those below a blank: U+009B begins an order to a terminal."""
+    mark = unique("mark")
+    with foregate.connect_h2(app.host) as connection:
+        answer = connection.get(app.host, f"/{mark}\x9b2J")
+    assert answer.status == 400
+    event_of(api, answer)
+    shown = foregate.run("events", "tail", "--outcome", "refused", "--limit", "1000", *form).stdout.decode()
+    assert f"{mark}\\" in shown
+    assert "\x9b" not in shown
+
+
 def access_requests(api: Api, **query: Any) -> list[dict[str, Any]]:
     given = "&".join(f"{name}={value}" for name, value in {"limit": 1000, **query}.items())
     found: list[dict[str, Any]] = api.result("GET", f"{REQUESTS}?{given}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from foregate.cli.connection import connect
 from foregate.cli.exits import ExitCode, Failure
-from foregate.cli.output import note, print_issued, print_json, print_table
+from foregate.cli.output import ask, note, print_issued, print_json, print_table
 from foregate.cli.processes import AsJson
 
 app = typer.Typer(help="API tokens: make one for another person or program, revoke it.", no_args_is_help=True)
@@ -70,8 +69,7 @@ def revoke(
     if not token.isalnum() or not token.isascii():
         raise Failure(ExitCode.USAGE, "Give the id of the API token; foregate api-token list shows it.")
     client = connect()
-    if not yes and sys.stdin.isatty():
-        typer.confirm(f"Revoke the API token {token} for good?", abort=True, err=True)
+    ask(f"Revoke the API token {token} for good?", is_answered=yes)
     answer = client.call("DELETE", f"{_PATH}/{token}")
     if as_json:
         print_json(answer.result)

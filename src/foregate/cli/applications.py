@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from foregate.cli.connection import connect
 from foregate.cli.exits import ExitCode, Failure
 from foregate.cli.lookup import find_application, find_policy, find_token, list_all
-from foregate.cli.output import note, print_facts, print_json, print_table
+from foregate.cli.output import ask, note, print_facts, print_json, print_table
 from foregate.cli.processes import AsJson
 from foregate.cli.selectors import show_selectors
 from foregate.services.control_client import ControlClient
@@ -79,8 +78,7 @@ def delete(
     """Stop guarding: requests to its hosts are refused from then on."""
     client = connect()
     found = find_application(client, application)
-    if not yes and sys.stdin.isatty():
-        typer.confirm(f"Delete the application {found['name']}?", abort=True, err=True)
+    ask(f"Delete the application {found['name']}?", is_answered=yes)
     answer = client.account("DELETE", f"{_APPS}/{found['id']}")
     if as_json:
         print_json(answer.result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from foregate.cli.connection import connect
 from foregate.cli.lookup import find_application, find_token
+from foregate.cli.output import as_json_text, visible
 from foregate.cli.processes import AsJson
 from foregate.services.control_client import ControlClient
 
@@ -39,7 +39,7 @@ def tail(
     if application is not None:
         query["app"] = find_application(client, application)["id"]
     for event in _events(client, query, is_following=follow):
-        print(json.dumps(event, ensure_ascii=False) if as_json else _line(event), flush=True)
+        print(as_json_text(event) if as_json else visible(_line(event)), flush=True)
 
 
 def _events(client: ControlClient, query: dict[str, Any], *, is_following: bool) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,6 @@ of it; rules live in tunnels, and this command keeps its own in one named `foreg
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ import typer
 from foregate.cli.connection import connect
 from foregate.cli.exits import ExitCode, Failure
 from foregate.cli.lookup import list_all
-from foregate.cli.output import note, print_json, print_table
+from foregate.cli.output import ask, note, print_json, print_table
 from foregate.cli.processes import AsJson
 from foregate.services.control_client import ControlClient
 
@@ -95,8 +94,7 @@ def delete(
     gone = [rule for rule in config["ingress"] if _is_for(rule, host, path)]
     if tunnel_id is None or not gone:
         raise Failure(ExitCode.NOT_FOUND, f"The tunnel {tunnel} has no such rule for {host}.")
-    if not yes and sys.stdin.isatty():
-        typer.confirm(f"Delete the rule for {host}?", abort=True, err=True)
+    ask(f"Delete the rule for {host}?", is_answered=yes)
     kept = [rule for rule in config["ingress"] if rule not in gone and rule.get("hostname")]
     _write(client, tunnel_id, config, kept)
     if as_json:

@@ -25,6 +25,7 @@ from foregate.cli import (
     tokens,
 )
 from foregate.cli.exits import exit_code_of
+from foregate.cli.output import note
 
 app = typer.Typer(
     name="foregate",
@@ -78,5 +79,5 @@ def main() -> None:
         code = exit_code_of(error)
         if code is None:
             raise
-        print(f"foregate: {error}", file=sys.stderr)
+        note(f"foregate: {error}")
         sys.exit(code)

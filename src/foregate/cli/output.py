@@ -2,6 +2,9 @@
 
 Results go to stdout. Where stdout is not a terminal and a secret was issued, stdout carries the secret alone and all
 else goes to stderr, so that `SECRET=$(foregate token create ci)` does what it looks like.
+
+Names come from whoever may call the API, and paths of events from whoever reaches an edge: what would give a terminal
+orders is shown, not sent.
 """
 
 from __future__ import annotations
@@ -15,11 +18,25 @@ from typing import Any, TextIO
 # No table of ours is wider; a pipe has no width, and nothing may be cut off in it.
 _PIPE_WIDTH = 1000
 _TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?Z")
+# Control characters of both sets, ends of lines other than a line feed, and marks that turn the direction of text.
+_ORDERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(as_json_text(value, indent=2))
+
+
+def as_json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON in which text stays readable, and nothing gives a terminal orders."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    # Below a blank, JSON has escaped everything itself: what is left is its own line feeds.
+    return _ORDERS.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+
+
+def visible(text: str) -> str:
+    """The text with each character that gives a terminal orders written out: `\\x1b`, `\\u202e`."""
+    return _ORDERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def print_table(
@@ -83,7 +100,15 @@ def print_issued(facts: Mapping[str, Any], secret: str) -> None:
 
 def note(line: str) -> None:
     """A line for the person, on stderr."""
-    print(line, file=sys.stderr)
+    print(visible(line), file=sys.stderr)
+
+
+def ask(question: str, *, is_answered: bool) -> None:
+    """Go on only if the person says yes. Nobody is asked where there is no terminal."""
+    import typer
+
+    if not is_answered and sys.stdin.isatty():
+        typer.confirm(visible(question), abort=True, err=True)
 
 
 def show(value: Any) -> str:
@@ -96,9 +121,9 @@ def show(value: Any) -> str:
         case list():
             return ", ".join(show(item) for item in value) or "-"
         case dict():
-            return json.dumps(value, ensure_ascii=False)
+            return visible(json.dumps(value, ensure_ascii=False))
         case _:
-            return str(value)
+            return visible(str(value))
 
 
 def _width_of(stream: TextIO) -> int | None:

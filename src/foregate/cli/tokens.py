@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from foregate.cli.connection import connect
 from foregate.cli.lookup import find_token, list_all
-from foregate.cli.output import note, print_facts, print_issued, print_json, print_table
+from foregate.cli.output import ask, note, print_facts, print_issued, print_json, print_table
 from foregate.cli.processes import AsJson
 from foregate.services.program import program
 
@@ -100,8 +99,7 @@ def revoke(
     """Revoke a service token for good."""
     client = connect()
     found = find_token(client, token)
-    if not yes and sys.stdin.isatty():
-        typer.confirm(f"Revoke {found['name']} ({found['client_id']}) for good?", abort=True, err=True)
+    ask(f"Revoke {found['name']} ({found['client_id']}) for good?", is_answered=yes)
     answer = client.account("DELETE", f"{_TOKENS}/{found['id']}")
     if as_json:
         print_json(answer.result)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from foregate.cli.output import print_facts, print_issued, print_json, print_table, show
+from foregate.cli.output import note, print_facts, print_issued, print_json, print_table, show
 
 LONG = "x" * 300
 
@@ -82,3 +82,14 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_cells(value: object, shown: str) -> None:
     assert show(value) == shown
+
+
+@pytest.mark.parametrize("order", ["\x1b[2J", "\x1b]0;t\x07", "\x9b2J", "\x7f", "\r", "\n", "\u202e", "\u2028"])
+def test_text_of_others_gives_a_terminal_no_orders(capsys: pytest.CaptureFixture[str], order: str) -> None:
+    print_facts({"name": f"a{order}b"})
+    print_table(("name",), [(f"a{order}b",), ([f"a{order}b"],), ({"x": f"a{order}b"},)])
+    note(f"a{order}b")
+    print_json({"name": f"a{order}b"})
+    captured = capsys.readouterr()
+    assert f"a{order}b" not in captured.out + captured.err
+    assert json.loads(captured.out[captured.out.rindex("{\n") :]) == {"name": f"a{order}b"}
