@@ -22,8 +22,8 @@ from integration.engines.certificates import server_context, write_certificate
 from integration.engines.running_worker import RunningWorker, records_of, running_worker
 
 OPEN = policy("00000000-0000-4000-8000-0000000000b1", "bypass")
-NAMES = ("plain", "tls", "tls-other", "tls-untrusted", "tls-unverified", "tls-by-host", "unix", "http2", "down", "slow",
-         "broken", "fixed", "paths", "foreign")  # fmt: skip
+NAMES = ("plain", "unnamed", "tls", "tls-other", "tls-untrusted", "tls-unverified", "tls-by-host", "unix", "http2", "down",
+         "slow", "broken", "fixed", "paths", "foreign")  # fmt: skip
 
 
 def one(service: str, **settings: object) -> tuple[IngressRule, ...]:
@@ -82,6 +82,7 @@ def worker(folder: Path, origins: dict[str, Origin]) -> Iterator[RunningWorker]:
             "unix": one(origins["unix"].service),
             "http2": one(plain, http2_origin=True),
             "down": one(f"http://127.0.0.1:{nobody}"),
+            "unnamed": one("http://no-such-name.invalid:80"),
             "slow": one(f"http://127.0.0.1:{rude}", response_timeout_seconds=0.3),
             "broken": one(f"http://127.0.0.1:{rude}"),
             "fixed": one("http_status:418"),
@@ -118,7 +119,8 @@ def test_an_origin_is_reached(worker: RunningWorker, origins: dict[str, Origin],
 @pytest.mark.parametrize(
     ("name", "path", "status", "said", "ends"),
     [
-        ("down", "/x", 502, "cannot be reached", "SC"),
+        ("down", "/x", 502, "connection was refused", "SC"),
+        ("unnamed", "/x", 502, "host name is not known", "SC"),
         ("tls-other", "/x", 502, "certificate different from the expected one", "SC"),
         ("tls-untrusted", "/x", 502, "SSL handshake failure", "SC"),
         ("http2", "/x", 502, "cannot be reached", "SC"),

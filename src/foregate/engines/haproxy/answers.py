@@ -25,11 +25,8 @@ def refusal_html(status: int, sentence: str) -> str:
 
 
 def origin_error(status: int, sentence: str, *, was_reached: bool) -> str:
-    """Where the origin gave no answer; `cause` is HAProxy's word for why the connection failed, empty where it stood.
-
-    No converter may follow `bc_err_str`: on an empty text, HAProxy 2.8.25 crashes in `regsub`.
-    """
-    cause = "" if was_reached else "%[bc_err_str]"
+    """Where the origin gave no answer; `cause` says why the connection failed, and is empty where it stood."""
+    cause = "" if was_reached else "%[lua.foregate_cause]"
     return _json({"message": sentence, "status_code": status}, f'"cause":"{cause}","ray_id":"{_RAY}"')
 
 

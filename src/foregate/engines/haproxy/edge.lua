@@ -84,6 +84,19 @@ local function decode(escape)
   return character:find("^[%w%-._~]") and character or escape:upper()
 end
 
+-- Why an origin was not reached. HAProxy has no word for a connection that was refused or timed out, as nothing went
+-- wrong in it, and it chooses no server where a name is not resolved. (Not said by converters in the answer's format: on
+-- an empty text HAProxy 2.8.25 crashes in `regsub`, and in `nbsrv` at that place.)
+core.register_fetches("foregate_cause", function(txn)
+  local said = txn.f:bc_err_str()
+  if said and said ~= "" then
+    return said
+  elseif txn.f:bc_dst_port() then
+    return "The connection was refused, or not accepted in time."
+  end
+  return "Its host name is not known."
+end)
+
 core.register_converters("foregate_path", function(path)
   if is_refused(path) then
     return ""
