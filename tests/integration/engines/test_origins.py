@@ -22,8 +22,8 @@ from integration.engines.certificates import server_context, write_certificate
 from integration.engines.running_worker import RunningWorker, records_of, running_worker
 
 OPEN = policy("00000000-0000-4000-8000-0000000000b1", "bypass")
-NAMES = ("plain", "unnamed", "tls", "tls-other", "tls-untrusted", "tls-unverified", "tls-by-host", "unix", "http2", "down",
-         "slow", "broken", "fixed", "paths", "foreign")  # fmt: skip
+NAMES = ("plain", "unnamed", "tls", "tls-other", "tls-untrusted", "tls-unverified", "tls-by-host", "unix", "http2",
+         "down", "slow", "broken", "fixed", "paths", "foreign")  # fmt: skip
 
 
 def one(service: str, **settings: object) -> tuple[IngressRule, ...]:
