@@ -73,7 +73,7 @@ _ODD_HOSTS = ("{host}", "{host}:8480", "{host}.", "{host}.:80", "{host}:", "", "
               "a{host}", "{host}:123456", "[::1]", "*.app.test", "{host}%", "a." * 127 + "aa", "a" * 64 + ".test",
               "{host},{host}")  # fmt: skip
 GOOD_LOOKING_JSON = json.dumps({"cf-access-client-id": client_id(1), "cf-access-client-secret": secret_of(1)})
-_QUERIES = ("", "", "", "?", "?a=1", "?x=%61%2f../..//b&%zz", "?a?b", "?next=/admin", "?%00\\")
+_QUERIES = ("", "", "", "?", "?a=1", "?x=%61%2f../..//b&%zz", "?a?b", "?next=/admin", "?%00\\", "?\xc3\xa4")
 _METHODS = ("GET",) * 6 + ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD")
 
 

@@ -228,6 +228,7 @@ def h2_tricks(app: App) -> dict[str, list[tuple[str, str]]]:
         "absolute path": pseudo(app, path="https://other.localhost/"),
         "scheme of another protocol": pseudo(app, scheme="ftp"),
         "path beyond ASCII": pseudo(app, path="/\u00ff"),
+        "query beyond ASCII": pseudo(app, path="/?\u00ff"),
         "no method": pseudo(app, method=None),
         "method with a space": pseudo(app, method="GET /x HTTP/1.1"),
         "no authority": pseudo(app, authority=None),
