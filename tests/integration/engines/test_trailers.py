@@ -122,6 +122,17 @@ def test_a_body_of_chunks_without_credentials_is_refused(worker: RunningWorker) 
         assert connection.exchange(request + BODY + END).status == 403
 
 
+@pytest.mark.parametrize("path", ["open/faulty", "faulty"])
+def test_chunks_of_http_1_0_are_refused(worker: RunningWorker, origin: Origin, path: str) -> None:
+    """An origin that takes the version at its word would take the body for more requests (RFC 9112 6.1)."""
+    with Connection(worker.port) as connection:
+        answer = connection.exchange(head(path).replace(b"HTTP/1.1", b"HTTP/1.0") + BODY + END)
+
+    assert answer.status == 400
+    assert worker.event(answer.header("cf-ray"))["why"] == "request_malformed"
+    assert origin.marked(f"/{path}") == []
+
+
 @pytest.mark.parametrize("authority", [":authority", "host"])
 @pytest.mark.parametrize("length", [None, "2"], ids=["length unknown", "length known"])
 @pytest.mark.parametrize("body", [b"", b"hi"], ids=["without a body", "with a body"])
