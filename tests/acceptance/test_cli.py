@@ -87,6 +87,32 @@ def test_an_application_with_its_rule_and_policies(foregate: Foregate, origin: O
     run(foregate, "token", "revoke", token)
 
 
+def test_every_change_says_how_to_follow_it(foregate: Foregate) -> None:
+    token, app, policy = unique("cli"), unique("cli"), unique("cli")
+    host = f"{app}.localhost"
+    for arguments in (
+        ("token", "create", token),
+        ("token", "rotate", token),
+        ("token", "refresh", token),
+        ("token", "disable", token),
+        ("app", "create", app, host),
+        ("policy", "create", policy, "--app", app, "--include", "any-token"),
+        ("ingress", "set", host, "http://127.0.0.1:1"),
+        ("ingress", "delete", host),
+        ("policy", "delete", policy, "--app", app),
+        ("app", "delete", app),
+        ("keys", "rotate"),
+        ("token", "revoke", token),
+    ):
+        done = foregate.run(*arguments)
+        assert done.returncode == 0, done.stderr.decode()
+        if arguments[1] in ("create", "rotate") and arguments[0] == "token":
+            foregate.issued.append(done.stdout.strip().decode())
+        told = re.search(rb"foregate (change show [0-9]+)$", done.stderr.strip())
+        assert told is not None, (arguments, done.stderr)
+        assert run(foregate, *told[1].decode().split(), "--wait", "10")["edges"][0]["state"] == "applied"
+
+
 def test_events_edges_and_receipts(foregate: Foregate) -> None:
     asked = unique("cli")
     foregate.get("echo.localhost", f"/{asked}")

@@ -9,7 +9,7 @@ import typer
 from foregate.cli.connection import connect
 from foregate.cli.exits import ExitCode, Failure
 from foregate.cli.lookup import find_application, find_policy, find_token, list_all
-from foregate.cli.output import ask, note, print_facts, print_json, print_table
+from foregate.cli.output import ask, note, note_change, print_facts, print_json, print_table
 from foregate.cli.processes import AsJson
 from foregate.cli.selectors import show_selectors
 from foregate.services.control_client import ControlClient
@@ -49,7 +49,10 @@ def create(
         "service_auth_401_redirect": True if ask_with_401 else None,
     }
     body |= {member: value for member, value in optional.items() if value is not None}
-    _print(client.account("POST", _APPS, body).result, as_json=as_json)
+    answer = client.account("POST", _APPS, body)
+    _print(answer.result, as_json=as_json)
+    if not as_json:
+        note_change(answer.change_seq)
 
 
 @app.command("list")
@@ -84,6 +87,7 @@ def delete(
         print_json(answer.result)
     else:
         note(f"Deleted the application {found['name']}.")
+        note_change(answer.change_seq)
 
 
 def _policies(client: ControlClient, tokens: list[str], policies: list[str]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import typer
 from foregate.cli.connection import connect
 from foregate.cli.exits import ExitCode, Failure
 from foregate.cli.lookup import list_all
-from foregate.cli.output import ask, note, print_json, print_table
+from foregate.cli.output import ask, note, note_change, print_json, print_table
 from foregate.cli.processes import AsJson
 from foregate.services.control_client import ControlClient
 
@@ -55,11 +55,12 @@ def set_rule(
     kept = [r for r in config["ingress"] if not _is_for(r, host, path) and r.get("hostname")]
     # A rule for a path goes before the one for the whole host, which would take all its requests.
     place = next((n for n, r in enumerate(kept) if path and _is_for(r, host, None)), len(kept))
-    _write(client, tunnel_id, config, [*kept[:place], rule, *kept[place:]])
+    change_seq = _write(client, tunnel_id, config, [*kept[:place], rule, *kept[place:]])
     if as_json:
         print_json(rule)
     else:
         note(f"{host}{f' (paths with {path})' if path else ''} is answered by {service}.")
+        note_change(change_seq)
 
 
 @app.command("list")
@@ -96,11 +97,12 @@ def delete(
         raise Failure(ExitCode.NOT_FOUND, f"The tunnel {tunnel} has no such rule for {host}.")
     ask(f"Delete the rule for {host}?", is_answered=yes)
     kept = [rule for rule in config["ingress"] if rule not in gone and rule.get("hostname")]
-    _write(client, tunnel_id, config, kept)
+    change_seq = _write(client, tunnel_id, config, kept)
     if as_json:
         print_json(gone)
     else:
         note(f"Deleted the rule for {host}{f' (paths with {path})' if path else ''}.")
+        note_change(change_seq)
 
 
 def _find_tunnel(client: ControlClient, name: str) -> str | None:
@@ -114,10 +116,11 @@ def _config(client: ControlClient, tunnel_id: str) -> dict[str, Any]:
     return {**config, "ingress": list(config.get("ingress") or [])}
 
 
-def _write(client: ControlClient, tunnel_id: str, config: dict[str, Any], rules: list[Rule]) -> None:
+def _write(client: ControlClient, tunnel_id: str, config: dict[str, Any], rules: list[Rule]) -> int | None:
+    """The change that the edges will report on."""
     last = next((rule for rule in config["ingress"] if not rule.get("hostname")), _CATCH_ALL)
     body = {"config": {**config, "ingress": [*rules, last]}}
-    client.account("PUT", f"{_TUNNELS}/{tunnel_id}/configurations", body)
+    return client.account("PUT", f"{_TUNNELS}/{tunnel_id}/configurations", body).change_seq
 
 
 def _is_for(rule: Rule, host: str, path: str | None) -> bool:

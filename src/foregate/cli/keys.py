@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from foregate.cli.connection import connect
-from foregate.cli.output import note, print_facts, print_json, print_table
+from foregate.cli.output import note, note_change, print_facts, print_json, print_table
 from foregate.cli.processes import AsJson
 
 app = typer.Typer(help="Signing keys and peppers: show, rotate, add.", no_args_is_help=True)
@@ -20,7 +20,10 @@ def show(as_json: AsJson = False) -> None:
 @app.command()
 def rotate(as_json: AsJson = False) -> None:
     """Sign with a new key from now on. The old one stays published while assertions under it are alive."""
-    _print(connect().account("POST", "/access/keys/rotate").result, as_json=as_json)
+    answer = connect().account("POST", "/access/keys/rotate")
+    _print(answer.result, as_json=as_json)
+    if not as_json:
+        note_change(answer.change_seq)
 
 
 @app.command(short_help="Show which peppers are in use.")

@@ -103,6 +103,14 @@ def note(line: str) -> None:
     print(visible(line), file=sys.stderr)
 
 
+def note_change(change_seq: int | None) -> None:
+    """How to follow a change to the edges, where they are concerned."""
+    from foregate.services.program import program
+
+    if change_seq is not None:
+        note(f"Follow this change to the edges with: {program()} change show {change_seq}")
+
+
 def ask(question: str, *, is_answered: bool) -> None:
     """Go on only if the person says yes. Nobody is asked where there is no terminal."""
     import typer

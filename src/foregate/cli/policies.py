@@ -9,7 +9,7 @@ import typer
 from foregate.cli.connection import connect
 from foregate.cli.exits import ExitCode, Failure
 from foregate.cli.lookup import find_application, find_policy, list_all
-from foregate.cli.output import ask, note, print_facts, print_json, print_table
+from foregate.cli.output import ask, note, note_change, print_facts, print_json, print_table
 from foregate.cli.processes import AsJson
 from foregate.cli.selectors import HELP, show_selectors, to_selectors
 from foregate.services.control_client import ControlClient, segment
@@ -44,7 +44,10 @@ def create(
     }
     if session is not None:
         body["session_duration"] = session
-    _print(client.account("POST", _path(client, application), body).result, as_json=as_json)
+    answer = client.account("POST", _path(client, application), body)
+    _print(answer.result, as_json=as_json)
+    if not as_json:
+        note_change(answer.change_seq)
 
 
 @app.command("list")
@@ -86,6 +89,7 @@ def delete(
         print_json(answer.result)
     else:
         note(f"Deleted the policy {found['name']}.")
+        note_change(answer.change_seq)
 
 
 def _path(client: ControlClient, application: str | None) -> str:

@@ -8,9 +8,9 @@ import typer
 
 from foregate.cli.connection import connect
 from foregate.cli.lookup import find_token, list_all
-from foregate.cli.output import ask, note, print_facts, print_issued, print_json, print_table
+from foregate.cli.output import ask, note, note_change, print_facts, print_issued, print_json, print_table
 from foregate.cli.processes import AsJson
-from foregate.services.program import program
+from foregate.services.control_client import ControlAnswer
 
 app = typer.Typer(help="Service tokens: make, show, rotate, switch off, revoke.", no_args_is_help=True)
 
@@ -27,7 +27,7 @@ def create(
 ) -> None:
     """Make a service token. Its secret is shown now and never again."""
     body = {"name": name, "duration": duration, "enabled": not disabled}
-    _print_issued(connect().account("POST", _TOKENS, body).result, as_json=as_json)
+    _print_issued(connect().account("POST", _TOKENS, body), as_json=as_json)
 
 
 @app.command("list")
@@ -67,7 +67,7 @@ def rotate(
         body["previous_client_secret_expires_at"] = format_time(utc_now() + parse_duration(keep_old))
     client = connect()
     path = f"{_TOKENS}/{find_token(client, token)['id']}/rotate"
-    _print_issued(client.account("POST", path, body).result, as_json=as_json)
+    _print_issued(client.account("POST", path, body), as_json=as_json)
 
 
 @app.command()
@@ -76,6 +76,8 @@ def refresh(token: Token, as_json: AsJson = False) -> None:
     client = connect()
     answer = client.account("POST", f"{_TOKENS}/{find_token(client, token)['id']}/refresh")
     _print(answer.result, as_json=as_json)
+    if not as_json:
+        note_change(answer.change_seq)
 
 
 @app.command()
@@ -104,17 +106,16 @@ def revoke(
     if as_json:
         print_json(answer.result)
     else:
-        note(f"Revoked {found['name']} ({found['client_id']}){_receipt(answer.change_seq)}.")
+        note(f"Revoked {found['name']} ({found['client_id']}).")
+        note_change(answer.change_seq)
 
 
 def _switch(token: str, body: dict[str, Any], *, as_json: bool) -> None:
     client = connect()
     answer = client.account("PUT", f"{_TOKENS}/{find_token(client, token)['id']}", body)
     _print(answer.result, as_json=as_json)
-
-
-def _receipt(change_seq: int | None) -> str:
-    return "" if change_seq is None else f"; follow it to the edges with: {program()} change show {change_seq}"
+    if not as_json:
+        note_change(answer.change_seq)
 
 
 def _print(token: dict[str, Any], *, as_json: bool) -> None:
@@ -124,11 +125,12 @@ def _print(token: dict[str, Any], *, as_json: bool) -> None:
         print_facts(_facts(token))
 
 
-def _print_issued(token: dict[str, Any], *, as_json: bool) -> None:
+def _print_issued(answer: ControlAnswer, *, as_json: bool) -> None:
     if as_json:
-        print_json(token)
+        print_json(answer.result)
     else:
-        print_issued(_facts(token), token["client_secret"])
+        print_issued(_facts(answer.result), answer.result["client_secret"])
+        note_change(answer.change_seq)
 
 
 def _facts(token: dict[str, Any]) -> dict[str, Any]:
