@@ -7,7 +7,7 @@ import binascii
 
 import httpx
 
-from foregate.edge.feed_client import FeedBroken
+from foregate.edge.feed_client import FeedBroken, unreachable
 from foregate.edge.shipping import Batch, BatchRefused, ControlPlaneAway
 
 _TIMEOUT_SECONDS = 10.0
@@ -36,7 +36,7 @@ async def fetch_secrets(http: httpx.AsyncClient) -> bytes:
             raise FeedBroken(f"the control plane answered {answer.status_code} to the edge key")
         return base64.b64decode(answer.json()["sealed"], validate=True)
     except (httpx.HTTPError, OSError) as error:
-        raise FeedBroken(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+        raise FeedBroken(unreachable(error)) from error
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
         raise FeedBroken("the control plane's secrets cannot be read") from error
 
@@ -52,6 +52,6 @@ async def post_events(http: httpx.AsyncClient, batch: Batch) -> int:
             raise ControlPlaneAway(f"the control plane answered {answer.status_code}")
         return int(answer.json()["next_offset"])
     except (httpx.HTTPError, OSError) as error:
-        raise ControlPlaneAway(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+        raise ControlPlaneAway(unreachable(error)) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ControlPlaneAway("the control plane's answer cannot be read") from error

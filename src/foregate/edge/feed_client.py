@@ -152,7 +152,7 @@ class FeedClient:
         except TimeoutError:
             await lines.put(FeedBroken(f"stalled: nothing came for {self._stall_seconds:g} s"))
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            await lines.put(FeedBroken(f"{type(error).__name__}: {error}".rstrip(": ")))
+            await lines.put(FeedBroken(unreachable(error)))
 
     async def _lines(self, response: httpx.Response) -> AsyncIterator[bytes]:
         """Whole lines. A stream without a whole line for too long is stalled, however many bytes trickle in."""
@@ -225,6 +225,11 @@ class FeedClient:
         if reason and reason != self.status.reason:
             log.warning("feed_waiting" if state == "waiting" else "feed_odd", reason=reason)
         self.status = replace(self.status, state=state, reason=reason, since=time.time(), **more)
+
+
+def unreachable(error: Exception) -> str:
+    """What a failed exchange with the control plane is to people."""
+    return f"the control plane cannot be reached ({f'{type(error).__name__}: {error}'.rstrip(': ')})"
 
 
 def _rest(lines: asyncio.Queue[Line | FeedBroken]) -> list[Line | FeedBroken]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from foregate.edge.feed_client import unreachable
+
 # A burst of changes is one report; a receipt may lag by this much.
 _LEAST_PAUSE_SECONDS = 0.15
 _LONGEST_PAUSE_SECONDS = 10.0
@@ -46,7 +48,7 @@ class Reporter:
         try:
             answer = await self._http.post("/edge/v1/reports", json=await self._compose(), timeout=_TIMEOUT_SECONDS)
         except (httpx.HTTPError, OSError) as error:
-            self.error = f"{type(error).__name__}: {error}".rstrip(": ")
+            self.error = unreachable(error)
             return False
         self.error = "" if answer.is_success else f"the control plane answered {answer.status_code}"
         return answer.is_success

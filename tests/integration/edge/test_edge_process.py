@@ -270,6 +270,7 @@ async def test_many_changes_are_folded_and_stay_what_they_are(running: World) ->
 async def test_a_damaged_state_is_fetched_anew_while_haproxy_goes_on(running: World) -> None:
     edge = running.edge
     await running.serve(1, 2)
+    assert edge.get(1) == 200  # so that HAProxy has its assertion, and waits for no agent
     await edge.signal(signal.SIGKILL)
     (edge.home.edge / "state.db-wal").unlink(missing_ok=True)
     (edge.home.edge / "state.db").write_bytes(b"torn" * 5_000)
