@@ -14,7 +14,7 @@ from foregate.cli.processes import AsJson
 from foregate.cli.selectors import show_selectors
 from foregate.services.control_client import ControlClient
 
-app = typer.Typer(help="Applications: which hosts and paths are guarded, and by which policies.", no_args_is_help=True)
+app = typer.Typer(help="Applications: which hosts and paths are guarded, and how.", no_args_is_help=True)
 
 Application = Annotated[str, typer.Argument(help="Its id, name or domain.", show_default=False)]
 _APPS = "/access/apps"

@@ -9,8 +9,10 @@ import typer
 
 from foregate.cli.connection import connect
 from foregate.cli.exits import ExitCode
+from foregate.cli.lookup import not_found
 from foregate.cli.output import print_facts, print_json, print_table
 from foregate.cli.processes import AsJson
+from foregate.services.control_client import ControlClient
 
 app = typer.Typer(help="Changes: which edge applied one, when, or why not.", no_args_is_help=True)
 
@@ -26,16 +28,21 @@ def show(
     """Show which edges applied a change. Exit code 0 if all did, 1 if not."""
     client = connect()
     deadline = time.monotonic() + wait
-    found = client.account("GET", f"/foregate/changes/{seq}").result
+    found = _find(client, seq)
     while not _is_applied(found) and time.monotonic() < deadline:
         time.sleep(_ASKED_EVERY_SECONDS)
-        found = client.account("GET", f"/foregate/changes/{seq}").result
+        found = _find(client, seq)
     if as_json:
         print_json(found)
     else:
         _print(found)
     if not _is_applied(found):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _find(client: ControlClient, seq: int) -> dict[str, Any]:
+    with not_found(f"There is no change {seq}."):
+        return dict(client.account("GET", f"/foregate/changes/{seq}").result)
 
 
 def _is_applied(change: dict[str, Any]) -> bool:

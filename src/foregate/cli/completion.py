@@ -18,7 +18,7 @@ class Shell(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("completion")(print_script)
+    app.command("completion", short_help="Print the completion script of a shell.")(print_script)
 
 
 def print_script(shell: Annotated[Shell, typer.Argument(help="The shell that shall complete.")]) -> None:

@@ -28,7 +28,7 @@ def edge(context: typer.Context, parent: Parent = None) -> None:
     run_process("edge", run, load(), parent=parent)
 
 
-@app.command("list")
+@app.command("list", short_help="List edges and how far each has come.")
 def list_edges(as_json: AsJson = False) -> None:
     """List edges: the last change each has applied, and when it last said so."""
     found = connect().account("GET", "/foregate/edges").result

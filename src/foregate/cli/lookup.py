@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from foregate.cli.exits import ExitCode, Failure
-from foregate.services.control_client import ControlClient, segment
+from foregate.services.control_client import ControlClient, Refused, segment
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _PER_PAGE = 1000
@@ -53,6 +54,17 @@ def find_group(client: ControlClient, text: str) -> Item:
     return _find(client, "/access/groups", "group", text, query={}, names_of=lambda group: (group["name"],))
 
 
+@contextmanager
+def not_found(message: str) -> Iterator[None]:
+    """Say so in a person's words where the API answers that there is no such thing."""
+    try:
+        yield
+    except Refused as error:
+        if error.status != 404:
+            raise
+        raise Failure(ExitCode.NOT_FOUND, message) from error
+
+
 def _find(
     client: ControlClient,
     path: str,
@@ -64,8 +76,8 @@ def _find(
 ) -> Item:
     """Raises Failure(NOT_FOUND), or Failure(USAGE) with the ids where several have this name."""
     if _UUID.fullmatch(text):
-        found = client.account("GET", f"{path}/{segment(text)}").result
-        return dict(found)
+        with not_found(f"There is no {noun} with the id {text}."):
+            return dict(client.account("GET", f"{path}/{segment(text)}").result)
     items = [item for item in list_all(client, path, query) if text in names_of(item)]
     if not items:
         raise Failure(ExitCode.NOT_FOUND, f"There is no {noun} named {text!r}.")

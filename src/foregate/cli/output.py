@@ -17,6 +17,8 @@ from typing import Any, TextIO
 
 # No table of ours is wider; a pipe has no width, and nothing may be cut off in it.
 _PIPE_WIDTH = 1000
+# What stands between two columns.
+_GAP = 2
 _TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?Z")
 # Control characters of both sets, ends of lines other than a line feed, and marks that turn the direction of text.
 _ORDERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -45,31 +47,40 @@ def print_table(
     """A table. Cells are shown whole, folded where the terminal is narrow; `spare` columns are left out there before
     that, the first of them first: `show` and --json have them."""
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.table import Table
 
     stream = stream or sys.stdout
     cells = [[_in_table(show(cell)) for cell in row] for row in rows]
-    # Folding goes by words first, so a column takes its longest one, and two blanks.
-    takes = [
-        max(len(word) for text in (name, *(row[place] for row in cells)) for word in text.split()) + 2
-        for place, name in enumerate(columns)
-    ]
-    width = _width_of(stream) or _PIPE_WIDTH
+    texts = [(name, *(row[place] for row in cells)) for place, name in enumerate(columns)]
+    # Folding goes by words first: no date and no id is broken while there is room for the longest word of each column.
+    least = [max(cell_len(word) for text in column for word in text.split()) for column in texts]
+    room = width_of(stream) or _PIPE_WIDTH
     kept = list(range(len(columns)))
     for name in spare:
-        if sum(takes[place] for place in kept) > width:
+        if sum(least[place] + _GAP for place in kept) > room:
             kept.remove(columns.index(name))
-    fits = sum(takes[place] for place in kept) <= width
-    is_wide = sum(max(len(columns[place]), *(len(row[place]) for row in cells), 0) + 2 for place in kept) <= width
+    full = [max(cell_len(text) for text in texts[place]) for place in kept]
+    widths = share_width(full, [least[place] for place in kept], room - _GAP * len(kept))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for place in kept:
-        # An id is folded last, as it cannot be copied then; a heading is first.
-        is_one_word = not any(" " in row[place] for row in cells)
-        heading = columns[place] if is_wide else columns[place].replace(" ", "\n")
-        table.add_column(heading, overflow="fold", no_wrap=fits and is_one_word)
+    for place, width in zip(kept, widths, strict=True):
+        table.add_column(columns[place], overflow="fold", width=width)
     for row in cells:
         table.add_row(*[row[place] for place in kept])
     _print_rich(table, stream)
+
+
+def share_width(full: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """The widths of columns that take `full` if they can: where `room` is less, the widest give way first, down to
+    `least` while that is possible at all."""
+    widths = list(full)
+    for floor in (least, [1] * len(widths)):
+        while sum(widths) > room:
+            wide = [place for place, width in enumerate(widths) if width > floor[place]]
+            if not wide:
+                break
+            widths[max(wide, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _in_table(text: str) -> str:
@@ -134,7 +145,7 @@ def show(value: Any) -> str:
             return visible(str(value))
 
 
-def _width_of(stream: TextIO) -> int | None:
+def width_of(stream: TextIO) -> int | None:
     """The terminal's; None for a pipe or a file."""
     if not stream.isatty():
         return None
@@ -146,7 +157,7 @@ def _width_of(stream: TextIO) -> int | None:
 def _print_rich(renderable: Any, stream: TextIO) -> None:
     from rich.console import Console
 
-    width = _width_of(stream) or _PIPE_WIDTH
+    width = width_of(stream) or _PIPE_WIDTH
     console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         console.print(renderable)

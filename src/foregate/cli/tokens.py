@@ -50,7 +50,7 @@ def show(token: Token, as_json: AsJson = False) -> None:
     _print(find_token(connect(), token), as_json=as_json)
 
 
-@app.command()
+@app.command(short_help="Give a service token a new secret.")
 def rotate(
     token: Token,
     keep_old: Annotated[

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 
-from foregate.cli.output import note, print_facts, print_issued, print_json, print_table, show
+from foregate.cli.output import note, print_facts, print_issued, print_json, print_table, share_width, show
 
 LONG = "x" * 300
 
@@ -47,6 +48,35 @@ def test_narrow_terminal_leaves_out_spare_columns_before_it_folds_an_id(monkeypa
     print_table(columns, [row], spare=("id", "expires"), stream=screen)
     assert row[1] in screen.getvalue()
     assert "expires" in screen.getvalue()
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120, 140])
+def test_narrow_terminal_breaks_no_date_and_no_id(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    heads = ("name", "id", "client id", "enabled", "expires", "last seen")
+    ends = ("2027-01-01T00:00:00Z", "2026-11-24T03:28:41.123Z")
+    rows = [
+        (name, "1" * 36, f"{'2' * 32}.access", True, *ends) for name in ("ci", "a name of many words, longer than most")
+    ]
+    screen = Terminal()
+    print_table(heads, rows, spare=("id", "expires"), stream=screen)
+    shown = re.sub(r"\x1b\[[0-9]*m", "", screen.getvalue())  # bold headings
+    assert max(map(len, shown.splitlines())) <= columns
+    assert shown.count("2026-11-24") == shown.count(rows[0][2]) == 2
+
+
+@pytest.mark.parametrize(
+    ("full", "least", "room", "widths"),
+    [
+        ([4, 40], [4, 8], 50, [4, 40]),
+        ([4, 40], [4, 8], 30, [4, 26]),
+        ([20, 40, 36], [10, 8, 36], 60, [12, 12, 36]),
+        ([30, 30], [30, 30], 40, [20, 20]),
+    ],
+    ids=["room for all", "the widest gives way", "none below its longest word", "unless nothing else helps"],
+)
+def test_columns_share_the_width(full: list[int], least: list[int], room: int, widths: list[int]) -> None:
+    assert share_width(full, least, room) == widths
 
 
 def test_markup_in_a_name_is_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,16 @@ def test_help_lists_every_command() -> None:
         assert f"\n  {name} " in done.stdout
 
 
+@pytest.mark.parametrize(
+    "group",
+    [(), *((name,) for name in ("token", "app", "policy", "ingress", "events", "edge", "change", "keys", "api-token"))],
+)
+def test_help_breaks_off_no_sentence(group: tuple[str, ...]) -> None:
+    usage, _, rest = foregate(*group, "--help", COLUMNS="80").stdout.partition("\n")
+    assert usage.startswith("Usage: ")
+    assert "..." not in rest
+
+
 def test_version_is_told() -> None:
     done = foregate("--version")
     assert (done.returncode, done.stdout) == (0, f"foregate {version('foregate')}\n")
