@@ -43,6 +43,7 @@ lint: .venv/.ready
 	@command -v $(PYTHON) >/dev/null || { echo "Foregate needs Python 3.11 or newer, and $(PYTHON) is not here; install it (Debian: apt-get install python3 python3-venv), or name another: make setup PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Foregate needs Python 3.11 or newer, and $(PYTHON) is older; install a newer one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Foregate needs Python's venv module, which $(PYTHON) lacks; install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Setting up .venv; the first time this takes a minute or two."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
