@@ -1,24 +1,34 @@
-"""Every command in the docs runs as written: the `sh` blocks of each guide, in order, on a real product."""
+"""Every command in the docs runs as written, on a real product: each guide's `sh` blocks in order, and its Python."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.origin import Origin
 from harness.product import Foregate
+from harness.things import create_token, unique, until_status
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [DOCS / "quickstart.md", *sorted((DOCS / "how-to").glob("*.md")), *sorted((DOCS / "operations").glob("*.md"))]
 
 
+def blocks_of(text: str, language: str) -> list[str]:
+    """The contents of the text's blocks in that language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
 def shell_blocks(text: str) -> list[str]:
-    """The contents of the text's ```sh blocks. `console` blocks show a session and are not run."""
-    return re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    """`console` blocks show a session and are not run."""
+    return blocks_of(text, "sh")
 
 
 GUIDES = [page for page in PAGES if shell_blocks(page.read_text())]
@@ -41,3 +51,39 @@ def test_guide_runs_as_written(foregate: Foregate, guide: Path, tmp_path: Path) 
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+
+
+def test_python_with_the_official_sdk_runs_as_written(foregate: Foregate, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(foregate, monkeypatch)
+    (program,) = blocks_of((DOCS / "how-to" / "use-an-official-sdk.md").read_text(), "python")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(".access\n")
+
+
+def test_python_that_verifies_the_assertion_runs_as_written(
+    foregate: Foregate, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = create_token(foregate.api())
+    app = json.loads(foregate.run("app", "create", "api", "api.localhost", "--allow", token.client_id, "--json").stdout)
+    assert foregate.run("ingress", "set", "api.localhost", origin.service).returncode == 0
+    until_status(foregate, "api.localhost", token, 200)
+    mark = unique("mark")
+    foregate.get("api.localhost", f"/?{mark}", token.headers)
+    (request,) = origin.marked(mark)
+
+    set_environment(foregate, monkeypatch)
+    (program,) = blocks_of((DOCS / "how-to" / "protect-a-service.md").read_text(), "python")
+    defined: dict[str, Any] = {}
+    exec(program, defined)
+    assert defined["caller"](request.header("cf-access-jwt-assertion"), app["aud"]) == token.client_id
+
+    assert foregate.run("app", "delete", app["id"]).returncode == 0
+    assert foregate.run("ingress", "delete", "api.localhost").returncode == 0
+
+
+def set_environment(foregate: Foregate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `eval "$(foregate env)"` does."""
+    for line in foregate.run("env").stdout.decode().splitlines():
+        name, _, value = line.removeprefix("export ").partition("=")
+        monkeypatch.setenv(name, shlex.split(value)[0])

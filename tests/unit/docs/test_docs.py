@@ -36,3 +36,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = (page.parent / name).resolve() if name else page
         assert target.exists(), f"{link} in {page.relative_to(ROOT)}"
         assert not anchor or anchor in headings(target), f"{link} in {page.relative_to(ROOT)}"
+
+
+def test_no_two_pages_make_a_token_of_the_same_name() -> None:
+    """Who reads on has what the page before made: a name that two tokens have names none of them."""
+    made = [
+        (name, page.name)
+        for page in PAGES
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+        for name in re.findall(r"token create ([\w-]+)", block)
+    ]
+    assert len(made) == len(dict(made)), made
