@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,11 @@ def kill_all(home: Path) -> None:
         left = processes_of(home)
         for process in sorted(left, key=lambda found: found.name != "up"):
             kill(process)
-        return not left
+        if left:
+            return False
+        # The kernel shows neither words nor environment for a moment after a program has begun.
+        time.sleep(0.05)
+        return not processes_of(home)
 
     until(all_gone, 20, f"the processes of {home} are gone")
     remove_outside_folders(home)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from foregate.edge.paths import socket_folder
+from foregate.engines.haproxy.spawn import words_of
 from foregate.services.home import Home
 from foregate.services.settings import Settings
 
@@ -57,6 +58,5 @@ def _processes() -> list[tuple[int, list[str]]]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with contextlib.suppress(OSError):
-                words = (folder / "cmdline").read_bytes().decode("utf-8", "surrogateescape").split("\0")
-                found.append((int(folder.name), words))
+                found.append((int(folder.name), words_of(int(folder.name))))
     return found

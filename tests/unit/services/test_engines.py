@@ -13,7 +13,6 @@ import pytest
 from foregate.services.engines import find_workers
 from foregate.services.home import Home, open_home
 from foregate.services.settings import Settings, load
-from harness.waiting import until
 
 
 @pytest.fixture
@@ -26,8 +25,6 @@ def running(program: str, configuration: Path) -> Iterator[int]:
     """A process that is called `program`, with a configuration, until its input ends."""
     words = [program, "-c", "read line", "-f", str(configuration)]
     with subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE) as process:
-        # The kernel shows no words for a moment after the program has begun.
-        until(Path(f"/proc/{process.pid}/cmdline").read_bytes, 5, "the process has its words")
         yield process.pid
 
 
@@ -44,6 +41,12 @@ def test_worker_of_a_program_with_another_name_is_found_where_the_setting_says_s
     with running("/elsewhere/bin/haproxy-lts", home.edge / "workers" / "w1" / "haproxy.cfg") as pid:
         assert find_workers(settings(home), home) == []
         assert find_workers(settings(home, FOREGATE_HAPROXY="/other/haproxy-lts"), home) == [pid]
+
+
+def test_worker_is_found_while_it_is_just_beginning(home: Home) -> None:
+    for _ in range(100):
+        with running("/elsewhere/bin/haproxy", home.edge / "workers" / "w1" / "haproxy.cfg") as pid:
+            assert find_workers(settings(home), home) == [pid]
 
 
 def test_neither_another_homes_worker_nor_an_editor_is_taken_for_one(home: Home, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import hmac
 import os
 import signal
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from pathlib import Path
 import certifi
 
 _SPOOL_AT, _SECRETS_AT = 3, 4
+# Far longer than a program takes to begin; a process that has wiped out its words makes the search wait that long.
+_BEGINNING_SECONDS = 0.2
 # Debian and Alpine; Fedora, Red Hat; SUSE.
 _CA_FILES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -141,11 +144,25 @@ def find_spawned(workers: Path) -> list[tuple[int, str]]:
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             with contextlib.suppress(OSError, IndexError):
-                words = (process / "cmdline").read_bytes().split(b"\0")
-                folder = Path(os.fsdecode(words[-2])).parent  # the configuration comes last, and a zero ends it
-                if folder.parent == workers and b"-c" not in words:
+                words = words_of(int(process.name))
+                folder = Path(words[-1]).parent  # the configuration comes last
+                if folder.parent == workers and "-c" not in words:
                     found.append((int(process.name), folder.name))
     return sorted(found, key=lambda entry: entry[1])
+
+
+def words_of(pid: int) -> list[str]:
+    """A process's program and arguments; OSError where it is gone or has none, as the kernel's own.
+
+    The kernel shows no words for a moment after a program has begun. They are waited for: an HAProxy that was
+    overlooked would go on when all others have ended.
+    """
+    process = Path(f"/proc/{pid}")
+    deadline = time.monotonic() + _BEGINNING_SECONDS
+    while not (words := (process / "cmdline").read_bytes()) and time.monotonic() < deadline:
+        (process / "exe").readlink()  # what the kernel's own processes and zombies lack
+        time.sleep(0.001)
+    return [os.fsdecode(word) for word in words.removesuffix(b"\0").split(b"\0")]
 
 
 def _send(pids: list[int], number: signal.Signals) -> None:
