@@ -26,7 +26,7 @@ from foregate.services.folding import read_folding
 from foregate.services.home import Home
 from foregate.services.peppers import unknown_peppers
 from foregate.services.ports import find_port_holder, is_free
-from foregate.services.settings import PREFIX, Settings
+from foregate.services.settings import FILE_NAME, PREFIX, Settings
 from foregate.services.status import read_status
 from foregate.services.wholeness import find_faults
 
@@ -168,8 +168,9 @@ def _private_files(home: Home) -> Iterator[Finding]:
         return
     shown = [path for path in _files(home) if path.lstat().st_mode & 0o077 and not path.is_symlink()]
     if shown:
+        more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
         names = ", ".join(str(path.relative_to(home.root)) for path in shown[:3])
-        yield Finding("file rights", f"{len(shown)} files open to others: {names}", f"run: chmod -R go= {home.root}")
+        yield Finding("file rights", f"open to others: {names}{more}", f"run: chmod -R go= {home.root}")
     else:
         yield Finding("file rights", "0600 throughout")
 
@@ -177,7 +178,8 @@ def _private_files(home: Home) -> Iterator[Finding]:
 def _files(home: Home) -> Iterator[Path]:
     # What lies in edge/ is partly for HAProxy's own user; the agent sets those rights.
     for path in home.root.rglob("*"):
-        if path.is_file() and home.edge not in path.parents:
+        # The settings hold nothing secret, and a person's editor made the file.
+        if path.is_file() and home.edge not in path.parents and path != home.root / FILE_NAME:
             yield path
     yield from (path for path in (home.edge_key,) if path.exists())
 
