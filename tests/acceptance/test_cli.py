@@ -79,7 +79,7 @@ def test_an_application_with_its_rule_and_policies(foregate: Foregate, origin: O
     until(lambda: foregate.get(host, "/").status == 200, 10, "the address is passed by")
     run(foregate, "policy", "delete", policy, "--app", app)
     until(lambda: foregate.get(host, "/").status == 403, 10, "the address is not passed by any more")
-    assert "name this token" in refused(foregate, 1, "token", "revoke", token)
+    assert "named by policy" in refused(foregate, 1, "token", "revoke", token)
 
     run(foregate, "ingress", "delete", host)
     until(lambda: foregate.get(host, "/", headers).status == 502, 10, "nothing answers for the host")

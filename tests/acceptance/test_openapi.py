@@ -86,6 +86,65 @@ def test_every_call_says_what_it_answers_and_how_one_is_let_in(document: dict[st
             assert operation.get("security") or document.get("security"), path
 
 
+def test_answers_hold_no_member_that_the_document_leaves_out(served: Foregate, document: dict[str, Any]) -> None:
+    api = served.api()
+    token = api.result("POST", "/access/service_tokens", {"name": "rotated by a PUT"})
+    raised = {"client_secret_version": 2}
+    one = "/access/service_tokens/{service_token_id}"
+    asked: list[tuple[str, str, Any]] = [
+        ("PUT", one, raised),
+        ("GET", one, None),
+        ("POST", one + "/rotate", {}),
+        *(("GET", path, None) for path in LISTS),
+    ]
+    for method, path, body in asked:
+        answer = api.account(method, path.replace("{service_token_id}", token["id"]), body)
+        described = document["paths"]["/accounts/{account_id}" + path][method.lower()]["responses"][str(answer.status)]
+        schema = described["content"]["application/json"]["schema"]
+        assert not list(left_out(document, schema, answer.json(), "")), f"{method} {path}"
+
+
+LISTS = (
+    "/access/service_tokens",
+    "/access/apps",
+    "/access/organizations",
+    "/access/keys",
+    "/access/logs/access_requests",
+    "/cfd_tunnel",
+    "/foregate/events",
+    "/foregate/edges",
+    "/foregate/pipeline",
+)
+
+
+def left_out(document: dict[str, Any], schema: dict[str, Any], value: Any, place: str) -> Iterator[str]:
+    """The members of `value` that `schema` does not name, where it names any."""
+    schema = resolved(document, schema)
+    kinds = [resolved(document, kind) for kind in schema.get("anyOf", [])]
+    if kinds:
+        schema = next((kind for kind in kinds if kind.get("type") == JSON_TYPES.get(type(value))), {})
+    if isinstance(value, list):
+        for item in value:
+            yield from left_out(document, schema.get("items", {}), item, f"{place}[]")
+    elif isinstance(value, dict):
+        parts = [resolved(document, part) for part in schema.get("allOf", [schema])]
+        named = {name: member for part in parts for name, member in part.get("properties", {}).items()}
+        for name, member in value.items():
+            if name in named:
+                yield from left_out(document, named[name], member, f"{place}.{name}")
+            elif named:
+                yield f"{place}.{name}"
+
+
+JSON_TYPES = {dict: "object", list: "array"}
+
+
+def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema itself, a reference followed."""
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return document["components"]["schemas"][name] if name else schema
+
+
 def test_answers_are_as_the_document_says(served: Foregate, document: dict[str, Any], tmp_path: Path) -> None:
     schema = tmp_path / "openapi.json"
     schema.write_text(json.dumps(about_one_account(document, served.account_id)))

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from foregate.api.errors import BAD_AUTHORIZATION, INVALID_TOKEN, LONE_AUTH_KEY, ProblemRaised
+from foregate.api.errors import BAD_AUTHORIZATION, INVALID_TOKEN, LONE_AUTH_KEY, ProblemRaised, problem_of
 from foregate.core.errors import ErrorCode, ForegateError, not_found
 from foregate.core.secrets import Secret
 
@@ -131,6 +131,6 @@ def require_permission(
 
 
 async def require_account(authenticator: Authenticator, account_id: str) -> None:
-    """Raises ForegateError(NOT_FOUND) for an account that does not exist."""
+    """Raises ProblemRaised for an account that does not exist: the same number whatever the operation is about."""
     if not await authenticator.account_exists(account_id):
-        raise not_found("account")
+        raise ProblemRaised(problem_of(not_found("account")))

@@ -146,6 +146,8 @@ LONE_AUTH_KEY = Problem(
     "(X-Auth-Email, X-Auth-Key) and send 'Authorization: Bearer <API token>'.",
     chain=(Number(6103, "X-Auth-Key is not supported"),),
 )
+MALFORMED_HTTP = Problem(400, 10400, "Malformed request: this is not HTTP/1.1, or is ambiguous (RFC 9112).")
+HEAD_TOO_LARGE = Problem(431, 10431, "Request header too large: the first line and the headers may hold 64 KiB.")
 INVALID_TOKEN = Problem(401, 1000, "Invalid API Token")
 
 

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, WithJsonSchema
 
+from foregate.core.errors import invalid
+
 _TEXT = "Known to Cloudflare, without effect here: only its neutral value passes."
 
 
@@ -61,3 +63,18 @@ ReadOnly = Annotated[
     WithJsonSchema({"description": "Read-only: taken so that an answer may be sent back, and not looked at."}),
 ]
 """A member of answers that a client may send back; it cannot be changed."""
+
+OwnValue = Annotated[
+    Any,
+    WithJsonSchema({"description": "Foregate's to choose: left out, or as it is. Another value is refused."}),
+]
+"""What says which thing is meant (`id`, `aud`); `require_own` looks at it."""
+
+
+def require_own(name: str, given: Any, present: str) -> None:
+    """Raises ForegateError(INVALID_INPUT) where `given` is neither empty nor `present` (empty: not there yet).
+
+    A thing that was read and is written in another's place is a mistake, whatever else is in it.
+    """
+    if given not in (None, "", present):
+        raise invalid(f"{name!r} is Foregate's to choose and never changes; leave it out.", pointer=f"/{name}")

@@ -10,7 +10,6 @@ from pydantic import TypeAdapter
 
 from foregate.api.errors import STATUS, Problem, problem_of
 from foregate.api.operations import BASE_PATH, Operation, Operations
-from foregate.api.paging import PageInfo
 from foregate.core.errors import ErrorCode, ForegateError
 
 _REF = "#/components/schemas/{model}"
@@ -73,9 +72,9 @@ class _Schemas:
     """The JSON schemas of all types that operations name."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        types: dict[int, Any] = {id(PageInfo): PageInfo}
+        types: dict[int, Any] = {}
         for operation in operations:
-            for kind in (operation.query, operation.body, *_types_of(operation.result)):
+            for kind in (operation.query, operation.body, operation.info, *_types_of(operation.result)):
                 if kind is not None:
                     types[id(kind)] = kind
         inputs = [(key, "validation", TypeAdapter(kind)) for key, kind in types.items()]
@@ -162,7 +161,7 @@ def _success(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         "result": {"type": "array", "items": result} if operation.is_list else result,
     }
     if operation.is_list:
-        properties["result_info"] = schemas.of(PageInfo)
+        properties["result_info"] = schemas.of(operation.info)
         required.append("result_info")
     schema = {"type": "object", "required": required, "properties": properties}
     return {"description": operation.summary, "content": {"application/json": {"schema": schema}}}

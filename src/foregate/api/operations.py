@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from foregate.api.auth import Permission, Principal, Scope
 from foregate.api.envelope import Answer
 from foregate.api.errors import Family
+from foregate.api.paging import PageInfo
 from foregate.api.parameters import BodyModel, QueryModel
 from foregate.core.errors import ErrorCode
 from foregate.core.secrets import Secret
@@ -82,6 +83,7 @@ class Operation:
     is_body_optional: bool
     result: Any
     is_list: bool
+    info: type[PageInfo]
     status: int
     errors: tuple[ErrorCode, ...]
 
@@ -106,6 +108,7 @@ class Operations:
         *,
         result: Any,
         is_list: bool = False,
+        info: type[PageInfo] = PageInfo,
         query: type[QueryModel] | None = None,
         body: type[BodyModel] | None = None,
         is_body_optional: bool = False,
@@ -116,9 +119,9 @@ class Operations:
         """Declare an operation.
 
         `result` is what stands under `result`: a dataclass or TypedDict type, a JSON schema (dict), or a tuple of
-        types whose members stand side by side. `is_list` makes it an array with `result_info`. `scope` is ACCOUNT if
-        the path names an account, else INSTALLATION. GET needs the READ permission, everything else WRITE, but in the
-        scope SELF neither. `errors` are refusals of this operation's own, for the OpenAPI document.
+        types whose members stand side by side. `is_list` makes it an array with `result_info`, an `info`. `scope` is
+        ACCOUNT if the path names an account, else INSTALLATION. GET needs the READ permission, everything else WRITE,
+        but in the scope SELF neither. `errors` are refusals of this operation's own, for the OpenAPI document.
         """
         about = scope or (Scope.ACCOUNT if "{account_id}" in path else Scope.INSTALLATION)
         needed = Permission.READ if method == "GET" else Permission.WRITE
@@ -136,6 +139,7 @@ class Operations:
                 is_body_optional=is_body_optional,
                 result=result,
                 is_list=is_list,
+                info=info,
                 status=status,
                 errors=errors,
             )

@@ -159,8 +159,10 @@ def _parse_host(text: str, pointer: str | None) -> str:
     if "@" in text:
         raise invalid("The address must not hold a user name.", pointer=pointer)
     bare, port, number = text.partition(":")
-    if port and not _PORT.fullmatch(port + number):
-        raise invalid("The port must be a number; Foregate leaves it out of the pattern.", pointer=pointer)
+    if text.startswith(("[", ":")):
+        raise invalid("Give a host by name or IPv4 address; an IPv6 address cannot be covered.", pointer=pointer)
+    if port and not (_PORT.fullmatch(port + number) and 1 <= int(number) <= 65535):
+        raise invalid("The port must be 1 to 65535; Foregate leaves it out of the pattern.", pointer=pointer)
     host = bare.removesuffix(".").lower()
     if not text.isascii():
         raise invalid("Write the host in ASCII, names of other scripts as xn--… (punycode).", pointer=pointer)

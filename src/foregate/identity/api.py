@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from foregate.api.auth import Scope
 from foregate.api.changes import Changes
 from foregate.api.envelope import Answer
+from foregate.api.neutral import OnlyEmpty, ReadOnly
 from foregate.api.operations import Call, Operations
 from foregate.api.paging import PageQuery, page_info
 from foregate.api.parameters import BodyModel
@@ -33,20 +34,23 @@ class SettingsWrite(BodyModel):
     """Known to Cloudflare, without effect here: only the default passes."""
 
     enforce_twofactor: Annotated[bool | None, AfterValidator(_refuse_second_factor)] = None
+    abuse_contact_email: OnlyEmpty = None
 
 
 class AccountCreate(BodyModel):
-    """The body of POST /accounts."""
+    """The body of POST /accounts. Go's older SDK sends a whole account, its zero date included."""
 
     name: Name
     type: Literal["standard", "enterprise"] | None = None
+    settings: SettingsWrite | None = None
+    managed_by: OnlyEmpty = None
+    created_on: ReadOnly = None
 
 
 class AccountUpdate(AccountCreate):
     """The body of PUT /accounts/{account_id}. The SDK repeats the id."""
 
     id: str | None = None
-    settings: SettingsWrite | None = None
 
 
 class AccountsQuery(PageQuery):

@@ -6,15 +6,23 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from foregate.api.envelope import encode_failure
+from foregate.api.errors import HEAD_TOO_LARGE, MALFORMED_HTTP, Problem
 from foregate.core.errors import ErrorCode, ForegateError
 
 # Requests that are being answered have this long to finish.
 _DRAIN_SECONDS = 5
 _BACKLOG = 2048
+# More than any client of the API sends in a request's first line and headers, little to hold for a stranger.
+HEAD_LIMIT_BYTES = 64 * 1024
+# What a refused caller still sends is read and dropped so long: to close at once would take the answer from it.
+_LINGER_SECONDS = 2
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
@@ -41,7 +49,7 @@ async def serve(
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=_Protocol,
         ws="websockets-sansio",
         log_config=None,
         access_log=False,
@@ -59,6 +67,61 @@ async def serve(
     before_drain()
     server.should_exit = True
     await serving
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, which alone would hold a head, or the trailers of a body, of any length, from callers that nobody
+    knows yet."""
+
+    _has_progressed = False
+    _held_bytes = 0
+    _is_refused = False
+
+    def on_headers_complete(self) -> None:
+        """A head is there."""
+        self._has_progressed = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of a body is there: the application bounds its length."""
+        self._has_progressed = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A whole request is there."""
+        self._has_progressed = True
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Octets, in pieces of which one alone cannot go far over the limit."""
+        if self._is_refused:
+            return
+        for start in range(0, len(data), HEAD_LIMIT_BYTES):
+            piece = data if len(data) <= HEAD_LIMIT_BYTES else data[start : start + HEAD_LIMIT_BYTES]
+            self._has_progressed = False
+            super().data_received(piece)
+            if self._is_refused or self.transport.is_closing():
+                return
+            self._held_bytes = 0 if self._has_progressed else self._held_bytes + len(piece)
+            if self._held_bytes > HEAD_LIMIT_BYTES:
+                self._refuse(HEAD_TOO_LARGE)
+                return
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets the envelope too."""
+        self._refuse(MALFORMED_HTTP)
+
+    def _refuse(self, problem: Problem) -> None:
+        body = encode_failure(problem)
+        head = (
+            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nx-should-retry: false\r\nconnection: close\r\n\r\n"
+        )
+        self._is_refused = True
+        self.transport.write(head.encode() + body)
+        # RFC 9112 9.6, the last two paragraphs.
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
 
 class _Server(uvicorn.Server):

@@ -55,7 +55,7 @@ class TunnelsApi:
         query = call.query
         wanted = Filter(
             name=query.name,
-            tunnel_id=query.uuid,
+            tunnel_id=parse_uuid(query.uuid, "tunnel", pointer="?uuid") if query.uuid else None,
             is_deleted=query.is_deleted,
             existed_at=parse_time(query.existed_at, pointer="?existed_at") if query.existed_at else None,
             include_prefix=query.include_prefix,

@@ -99,6 +99,20 @@ def test_account_is_made_read_and_renamed(control_plane: ControlPlane) -> None:
     assert [account.id for account in sdk.accounts.list(name="Renamed")] == [made.id]
 
 
+def test_whole_account_may_be_sent_as_the_old_go_sdk_does(control_plane: ControlPlane) -> None:
+    """It sends its zero date with every create and update, and settings where the caller has read them."""
+    sent = {"name": "Old", "type": "standard", "created_on": "0001-01-01T00:00:00Z"}
+    made = control_plane.request("POST", "/accounts", json=sent).json()["result"]
+    changed = control_plane.request("PUT", f"/accounts/{made['id']}", json={**made, "name": "Older"})
+    assert changed.json()["result"] == {**made, "name": "Older"}
+
+
+def test_account_setting_with_an_effect_is_refused(control_plane: ControlPlane) -> None:
+    for settings in ({"enforce_twofactor": True}, {"abuse_contact_email": "a@b.c"}):
+        refused = control_plane.request("POST", "/accounts", json={"name": "No", "settings": settings})
+        assert refused.status_code == 400
+
+
 def test_unknown_account_is_not_found(control_plane: ControlPlane) -> None:
     with pytest.raises(cloudflare.NotFoundError):
         control_plane.sdk().accounts.get(account_id="0" * 32)

@@ -93,6 +93,12 @@ def test_answers_invent_nothing(control_plane: ControlPlane, account: str) -> No
     assert {"warp_auth_session_duration", "user_seat_expiration_inactive_time", "login_design"}.isdisjoint(result)
 
 
+def test_an_answer_may_be_sent_back_as_it_came(control_plane: ControlPlane, account: str) -> None:
+    found = control_plane.request("GET", ORGANIZATION, account_id=account).json()["result"]
+    sent = control_plane.request("PUT", ORGANIZATION, account_id=account, json=found)
+    assert (sent.status_code, sent.json()["result"] | {"updated_at": ""}) == (200, found | {"updated_at": ""})
+
+
 @pytest.mark.parametrize(
     ("members", "name"),
     [

@@ -326,7 +326,7 @@ def test_delete_is_refused_while_a_policy_names_the_token(
     with pytest.raises(cloudflare.BadRequestError) as refused:
         tokens.delete(created.id, **account)
     assert [error.code for error in refused.value.errors] == [12139]
-    assert "service_token_in_use: policy deploy" in refused.value.errors[0].message
+    assert "service_token_in_use: this token is named by policy deploy" in refused.value.errors[0].message
     assert accepts(control_plane, created.client_id, created.client_secret)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from foregate.access.applications.bodies import POLICY_EXAMPLE, Duration, PolicyItems
-from foregate.api.neutral import OnlyEmpty, OnlyFalse, OnlyPublic, OnlyTrue, ReadOnly
+from foregate.api.neutral import OnlyEmpty, OnlyFalse, OnlyPublic, OnlyTrue, OwnValue, ReadOnly
 from foregate.api.paging import PageQuery
 from foregate.api.parameters import BodyModel
 from foregate.api.texts import DisplayName
@@ -91,8 +91,8 @@ class ApplicationBody(BodyModel):
     service_auth_401_redirect: bool | None = None
     read_service_tokens_from_header: Annotated[str, Field(max_length=128)] | None = None
     policies: PolicyItems | None = None
-    id: ReadOnly = None
-    aud: ReadOnly = None
+    id: OwnValue = None
+    aud: OwnValue = None
     created_at: ReadOnly = None
     updated_at: ReadOnly = None
     # There is no launcher, so an application is as hidden from it as `false` asks for.

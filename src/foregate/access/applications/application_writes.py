@@ -18,7 +18,8 @@ from foregate.access.applications.model import Application, Author
 from foregate.access.applications.policies_store import delete_policies, find_policies, insert_policy, update_policy
 from foregate.access.applications.rule_checks import check_conditions
 from foregate.access.applications.views import application_view
-from foregate.core.errors import ErrorCode, ForegateError, invalid
+from foregate.api.neutral import require_own
+from foregate.core.errors import ErrorCode, ForegateError
 from foregate.core.ids import new_audience, new_uuid
 from foregate.database.journal import Change, record_change
 
@@ -117,9 +118,8 @@ def _conclude(connection: Connection, author: Author, action: str, application_i
 
 
 def _require_given(body: ApplicationBody, application_id: str, aud: str) -> None:
-    for name, given, present in (("id", body.id, application_id), ("aud", body.aud, aud)):
-        if given not in (None, "", present):
-            raise invalid(f"{name!r} is Foregate's to choose and never changes; leave it out.", pointer=f"/{name}")
+    require_own("id", body.id, application_id)
+    require_own("aud", body.aud, aud)
 
 
 def _seq(seq: int | None) -> int:

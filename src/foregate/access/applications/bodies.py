@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from foregate.api.neutral import OnlyEmpty, OnlyFalse, OnlyZero, ReadOnly
+from foregate.api.neutral import OnlyEmpty, OnlyFalse, OnlyZero, OwnValue, ReadOnly
 from foregate.api.paging import PageQuery
 from foregate.api.parameters import BodyModel, WholeNumber
 from foregate.api.texts import DisplayName
@@ -60,6 +60,16 @@ class EmptyBody(BodyModel):
 
 class SelectorBody(BodyModel):
     """One item of include, exclude or require: exactly one member."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_unknown(cls, value: Any) -> Any:
+        # "Leave it out" would be bad advice: the policy would then match others than its author meant.
+        unknown = [name for name in value if name not in cls.model_fields] if isinstance(value, dict) else []
+        if unknown:
+            known = ", ".join(cls.model_fields)
+            raise ValueError(f"Foregate has no selector {str(unknown[0])[:64]!r}, only {known}")
+        return value
 
     service_token: ServiceTokenBody | None = None
     any_valid_service_token: EmptyBody | None = None
@@ -121,7 +131,7 @@ class ReusablePolicyBody(PolicyMembers):
 
     name: DisplayName
     decision: DecisionName
-    id: ReadOnly = None
+    id: OwnValue = None
     precedence: OnlyZero = None
 
 
@@ -132,7 +142,7 @@ class ApplicationPolicyBody(PolicyMembers):
 
     name: DisplayName
     decision: DecisionName
-    id: ReadOnly = None
+    id: OwnValue = None
     precedence: Precedence | None = None
 
 
@@ -164,8 +174,8 @@ class GroupBody(ConditionsBody):
 
     name: DisplayName
     is_default: OnlyFalse = None
-    id: ReadOnly = None
-    uid: ReadOnly = None
+    id: OwnValue = None
+    uid: OwnValue = None
     created_at: ReadOnly = None
     updated_at: ReadOnly = None
 

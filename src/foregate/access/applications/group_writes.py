@@ -19,6 +19,7 @@ from foregate.access.applications.references_store import (
 from foregate.access.applications.rule_checks import check_conditions
 from foregate.access.applications.rules import group_draft, require_expandable, require_known, require_unused
 from foregate.access.applications.views import group_view
+from foregate.api.neutral import require_own
 from foregate.database.journal import Change, record_change
 
 Written = tuple[dict[str, Any], int | None]
@@ -26,6 +27,7 @@ Written = tuple[dict[str, Any], int | None]
 
 def create_group(connection: Connection, author: Author, body: GroupBody) -> Written:
     """A new group; nobody names it yet."""
+    _require_own(body, "")
     draft = group_draft(body)
     check_conditions(connection, author.account_id, [draft.conditions])
     group = groups_store.insert_group(connection, author.account_id, draft, author.at)
@@ -36,6 +38,7 @@ def create_group(connection: Connection, author: Author, body: GroupBody) -> Wri
 def replace_group(connection: Connection, author: Author, group_id: str, body: GroupBody) -> Written:
     """Put `body` in the group's place, for every policy that names it straight or through other groups."""
     groups_store.get_group(connection, author.account_id, group_id)
+    _require_own(body, group_id)
     draft = group_draft(body)
     groups = groups_store.conditions_of_groups(connection, author.account_id) | {group_id: draft.conditions}
     tokens = existing_tokens(connection, author.account_id, draft.conditions.token_ids)
@@ -57,6 +60,11 @@ def delete_group(connection: Connection, author: Author, group_id: str) -> int |
     require_unused("group", names_using_group(connection, group_id))
     groups_store.delete_group(connection, group_id)
     return _record(connection, author, ("delete", group_id), None, [])
+
+
+def _require_own(body: GroupBody, group_id: str) -> None:
+    require_own("id", body.id, group_id)
+    require_own("uid", body.uid, group_id)
 
 
 def _record(

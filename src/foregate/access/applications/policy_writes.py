@@ -17,6 +17,7 @@ from foregate.access.applications.references_store import applications_of_polici
 from foregate.access.applications.rule_checks import check_conditions
 from foregate.access.applications.rules import policy_draft, require_unused
 from foregate.access.applications.views import policy_view
+from foregate.api.neutral import require_own
 from foregate.core.errors import invalid, not_found
 from foregate.database.journal import Change, record_change
 
@@ -25,6 +26,7 @@ Written = tuple[dict[str, Any], int | None]
 
 def create_reusable(connection: Connection, author: Author, body: ReusablePolicyBody) -> Written:
     """A new reusable policy; no application uses it yet."""
+    require_own("id", body.id, "")
     draft = policy_draft(body)
     check_conditions(connection, author.account_id, [draft.conditions])
     policy = policies_store.insert_policy(connection, author.account_id, None, draft, author.at)
@@ -35,6 +37,7 @@ def create_reusable(connection: Connection, author: Author, body: ReusablePolicy
 def replace_reusable(connection: Connection, author: Author, policy_id: str, body: ReusablePolicyBody) -> Written:
     """Put `body` in the policy's place, in every application that uses it."""
     policies_store.get_reusable(connection, author.account_id, policy_id)
+    require_own("id", body.id, policy_id)
     draft = policy_draft(body)
     check_conditions(connection, author.account_id, [draft.conditions])
     users = applications_of_policies(connection, [policy_id])
@@ -60,6 +63,7 @@ def create_in_application(
 ) -> Written:
     """A new policy of one application, at the end of its list or at the precedence asked for."""
     application = applications_store.get_application(connection, author.account_id, application_id)
+    require_own("id", body.id, "")
     draft = policy_draft(body)
     check_conditions(connection, author.account_id, [draft.conditions])
     precedence = require_precedence_free(application.policies, body.precedence, None)
@@ -75,6 +79,7 @@ def replace_in_application(
     """Put `body` in the policy's place. Of a reusable policy only the precedence can be changed here."""
     application = applications_store.get_application(connection, author.account_id, application_id)
     link = linked_policy(application, policy_id)
+    require_own("id", body.id, policy_id)
     draft = policy_draft(body)
     if link.policy.is_reusable and draft != link.policy.draft:
         raise invalid("This policy is reusable: change it at access/policies, where all its applications follow.")

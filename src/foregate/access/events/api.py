@@ -70,6 +70,7 @@ class EventsApi:
                 query=AccessRequestsQuery,
                 result=AccessRequestView,
                 is_list=True,
+                info=TailInfo,
             )
         operations.add(
             "GET",
@@ -79,6 +80,7 @@ class EventsApi:
             query=EventsQuery,
             result=EventView,
             is_list=True,
+            info=TailInfo,
         )
         operations.add(
             "GET",

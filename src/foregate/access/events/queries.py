@@ -12,6 +12,7 @@ from foregate.api.parameters import QueryModel
 from foregate.core.clock import parse_time, to_micros
 from foregate.core.decision import MEANINGS, Outcome, Reason
 from foregate.core.errors import invalid
+from foregate.core.ids import parse_uuid
 
 Op = Literal["eq", "neq"]
 Limit = Annotated[int, Field(ge=1, le=1000)]
@@ -82,8 +83,9 @@ class AccessRequestsQuery(QueryModel):
         )
 
     def wanted(self, account_id: str) -> Wanted:
-        """The search for them. Raises ForegateError(INVALID_INPUT) for a time that is none."""
-        app, ray = self.app_uid or "", self.ray_id or ""
+        """The search for them. Raises ForegateError(INVALID_INPUT) for a time or an id that is none."""
+        app = parse_uuid(self.app_uid, "application", pointer="?app_uid") if self.app_uid else ""
+        ray = self.ray_id or ""
         return Wanted(
             account_id=account_id,
             app_ids=frozenset({app} if app and self.app_uid_op == "eq" else ()),

@@ -41,6 +41,7 @@ class OrganizationBody(BodyModel):
     service_token_inactivity: OnlyEmpty = None
     created_at: ReadOnly = None
     updated_at: ReadOnly = None
+    foregate: ReadOnly = None
     allow_authenticate_via_warp: OnlyFalse = None
     auto_redirect_to_identity: OnlyFalse = None
     custom_pages: OnlyEmpty = None

@@ -24,6 +24,7 @@ from foregate.access.tokens.views import (
     IssuedSecret,
     IssuedToken,
     LastSeenView,
+    SecretIfRotated,
     TokenView,
     present,
     present_issued,
@@ -115,7 +116,7 @@ class ServiceTokensApi:
         add("POST", _TOKENS, self.create, "Create a service token", body=TokenCreate, result=issued, status=201)
         add("GET", _TOKEN, self.get, "Get a service token", result=read)
         add("PUT", _TOKEN, self.update, "Update a service token; with client_secret_version raised by one, rotate it",
-            body=TokenUpdate, result=read)  # fmt: skip
+            body=TokenUpdate, result=(*read, SecretIfRotated))  # fmt: skip
         add("DELETE", _TOKEN, self.delete, "Revoke a service token", result=read, errors=(ErrorCode.IN_USE,))
         add("POST", _TOKEN + "/refresh", self.refresh, "Extend a service token by one year", result=read)
         add("POST", _TOKEN + "/rotate", self.rotate, "Rotate the secret of a service token",
@@ -297,4 +298,4 @@ def _require_unused(references: list[tuple[str, str]]) -> None:
     named = ", ".join(f"{kind} {referrer}" for kind, referrer in references[:_NAMED_AT_MOST])
     more = len(references) - _NAMED_AT_MOST
     rest = f" and {more} more" if more > 0 else ""
-    raise ForegateError(ErrorCode.IN_USE, f"{named}{rest} name this token; take it out of them first.")
+    raise ForegateError(ErrorCode.IN_USE, f"this token is named by {named}{rest}; take it out there first.")

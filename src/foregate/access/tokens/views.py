@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -54,6 +54,12 @@ class IssuedSecret(TypedDict):
     """The client secret: in this answer and nowhere after."""
 
     client_secret: str
+
+
+class SecretIfRotated(TypedDict):
+    """The client secret, where the call made a new one: in this answer and nowhere after."""
+
+    client_secret: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
