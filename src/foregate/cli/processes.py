@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -13,16 +14,23 @@ from foregate.cli.exits import ExitCode, Failure
 from foregate.cli.output import note, print_facts, print_json, print_table
 from foregate.services.lean import without_terminal
 
+Number = Annotated[int, typer.Option(hidden=True, min=1, help="Which of several in this home it is.")]
 Parent = Annotated[int | None, typer.Option(hidden=True, help="End when this process, our parent, dies.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _ASKED_EVERY_SECONDS = 0.1
 
 
+def _how_many(what: str) -> Any:
+    # As `services/instances.py` has it, which need not be imported to say so.
+    return typer.Option(min=1, max=8, help=f"How many {what}, for trying out several on one machine.")
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
     # Short help fits one line of the list of commands, where click would break off a sentence.
     app.command(short_help="Run API, worker, edge and the demo here.")(up)
+    app.command(short_help="Start processes anew, one after another.")(restart)
     app.command()(api)
     app.command(short_help="Run the worker alone.")(worker)
     app.command(hidden=True)(echo)
@@ -31,41 +39,66 @@ def register(app: typer.Typer) -> None:
     app.command(short_help="Find what is wrong here.")(doctor)
 
 
-def up() -> None:
+def up(
+    edges: Annotated[int, _how_many("edges")] = 1,
+    workers: Annotated[int, _how_many("workers")] = 1,
+    apis: Annotated[int, _how_many("API processes")] = 1,
+) -> None:
     """Run API, worker, edge and the demo here, until Ctrl-C or SIGTERM."""
     import asyncio
 
     from foregate.services.board import open_board
+    from foregate.services.instances import Counts
     from foregate.services.settings import load
     from foregate.services.supervisor import run
 
     settings, board = load(), open_board()
     try:
-        has_ended_well = asyncio.run(run(settings, board))
+        has_ended_well = asyncio.run(run(settings, board, Counts(apis, workers, edges)))
     finally:
         board.close()
     if not has_ended_well:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def api(parent: Parent = None) -> None:
+def restart(
+    names: Annotated[list[str] | None, typer.Argument(help="Processes, as `foregate status` names them.")] = None,
+) -> None:
+    """Start API, worker and edge anew, one after another, without a refused request: after an upgrade, say."""
+    from foregate.services.home import Home
+    from foregate.services.rolling import restart as restart_all
+    from foregate.services.running import load_running
+
+    restart_all(Home(load_running(note).home), names or (), note)
+
+
+def api(
+    parent: Parent = None,
+    number: Number = 1,
+    listener: Annotated[int | None, typer.Option(hidden=True, help="An open listening socket.")] = None,
+) -> None:
     """Run the control API alone."""
     without_terminal()
     from foregate.services.api import run
+    from foregate.services.instances import instance_name
+    from foregate.services.listening import inherit
     from foregate.services.process import run_process
     from foregate.services.settings import load
 
-    run_process("api", run, load(), parent=parent)
+    runner = run if listener is None else partial(run, listener=inherit(listener))
+    run_process(instance_name("api", number), runner, load(), parent=parent)
 
 
-def worker(parent: Parent = None) -> None:
+def worker(parent: Parent = None, number: Number = 1) -> None:
     """Run the worker alone: it turns events into last uses, recent events and counts."""
     without_terminal()
+    from foregate.services.instances import instance_name
     from foregate.services.process import run_process
     from foregate.services.settings import load
     from foregate.services.worker import run
 
-    run_process("worker", run, load(), parent=parent)
+    name = instance_name("worker", number)
+    run_process(name, partial(run, name=name), load(), parent=parent)
 
 
 def echo(parent: Parent = None) -> None:

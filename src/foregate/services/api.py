@@ -49,8 +49,9 @@ from foregate.identity.credentials import Credentials
 from foregate.identity.issuing import AccountSetUp
 from foregate.services.bootstrap import bootstrap
 from foregate.services.home import open_home
+from foregate.services.listening import listen
 from foregate.services.settings import PREFIX, Settings
-from foregate.services.web import listen, serve
+from foregate.services.web import serve
 from foregate.services.wholeness import require_whole
 from foregate.tunnels.api import TunnelsApi
 from foregate.tunnels.edge_config import compile_record as compile_ingress
@@ -59,10 +60,13 @@ from foregate.tunnels.edge_config import compile_record as compile_ingress
 _ROTATION_EVERY_SECONDS = 60.0
 
 
-async def run(settings: Settings, told: asyncio.Event) -> None:
-    """Serve until told to end; then finish what is being answered. What is not published yet is at the next start."""
+async def run(settings: Settings, told: asyncio.Event, *, listener: socket.socket | None = None) -> None:
+    """Serve until told to end; then finish what is being answered. What is not published yet is at the next start.
+
+    `listener`: a listening socket, which other API processes may share; by default one of its own.
+    """
     home = open_home(settings.home)
-    listener = listen(settings.api_host, settings.api_port, f"{PREFIX}API_PORT")
+    listener = listener or listen(settings.api_host, settings.api_port, f"{PREFIX}API_PORT")
     await asyncio.to_thread(require_whole, home)
     master_key = load_or_create(home.master_key)
     upgrade(home.records_db, "records")

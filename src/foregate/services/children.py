@@ -37,18 +37,20 @@ class ChildState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """What to start: `foregate <name>`, once `may_start` says so.
+    """What to start: `foregate <command>`, called `name`, once `may_start` says so.
 
     `outlives_us`: our death does not end it, and a successor takes it over. `drain_seconds`: how long it may take to
-    end once told, before it is killed.
+    end once told, before it is killed. `descriptors`: open files of ours that it gets, under the same numbers.
     """
 
     name: str
+    command: tuple[str, ...]
     outlives_us: bool
     drain_seconds: float
     log: Path
     environment: Mapping[str, str] = field(repr=False)
     may_start: Callable[[], bool] = field(repr=False)
+    descriptors: tuple[int, ...] = ()
 
 
 class GaveUp(Exception):
@@ -139,13 +141,13 @@ class Child:
                 raise GaveUp(self._last_words(code, count))
             case verdict:
                 self.restarts += 1
-                self._warn(f"foregate: {self.spec.name} ended unasked ({describe_exit(code)}); starting it again")
+                self._warn(f"foregate: {self.spec.name} ended {_how(code)}; starting it again")
                 self._move(ChildState.RESTARTING)
                 await self._sleep(verdict.after_seconds)
 
     async def _start(self) -> asyncio.subprocess.Process:
         # -P: nothing in the current folder may stand in for a module of ours.
-        command = [sys.executable, "-P", "-m", "foregate", self.spec.name]
+        command = [sys.executable, "-P", "-m", "foregate", *self.spec.command]
         if not self.spec.outlives_us:
             command += ["--parent", str(os.getpid())]
         with self.spec.log.open("ab") as log:
@@ -156,6 +158,7 @@ class Child:
                 stderr=log,
                 env=dict(self.spec.environment),
                 cwd="/",
+                pass_fds=self.spec.descriptors,
                 # A Ctrl-C in the terminal is for the supervisor alone, which ends the children in order.
                 start_new_session=True,
             )
@@ -184,6 +187,11 @@ class Child:
             f"{self.spec.name} died {count} times within a minute (last: {describe_exit(code)}); "
             f"giving up. The end of {self.spec.log}:{said}"
         )
+
+
+def _how(code: int) -> str:
+    """Whoever told it to end, as a rolling upgrade does, told it to end well."""
+    return "as it was told" if code == 0 else f"unasked ({describe_exit(code)})"
 
 
 def describe_exit(code: int) -> str:

@@ -190,7 +190,8 @@ def _ports(settings: Settings, home: Home) -> Iterator[Finding]:
         ("HTTP_PORT", settings.bind, settings.http_port),
         ("HTTPS_PORT", settings.bind, settings.https_port),
     )
-    ours = {process.pid for process in read_status(home).processes} | set(find_workers(settings, home))
+    status = read_status(home)
+    ours = {status.pid, *(process.pid for process in status.processes), *find_workers(settings, home)}
     for name, host, port in wanted:
         check = f"port {port}"
         if is_free(host, port):

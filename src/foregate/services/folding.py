@@ -22,7 +22,7 @@ from foregate.database.inspection import look_into
 from foregate.eventlog.troubles import Trouble
 from foregate.services.holder import find_holder
 from foregate.services.home import Home
-from foregate.services.process import lock_path
+from foregate.services.process import find_locks
 
 # A worker is two seconds behind at full load; one that starts anew, or has a day to catch up with, is soon past this.
 _PATIENCE = timedelta(minutes=1)
@@ -63,18 +63,18 @@ class Folding:
         return asdict(self)
 
 
-def tell(home: Home, troubles: tuple[Trouble, ...]) -> None:
-    """The worker's word on what keeps failing. Where it cannot be written it is in the worker's log alone."""
+def tell(home: Home, worker: str, troubles: tuple[Trouble, ...]) -> None:
+    """A worker's word on what keeps failing. Where it cannot be written it is in the worker's log alone."""
     found = [asdict(Failure(one.name, format_time(from_micros(one.since)), one.reason)) for one in troubles]
     try:
-        write_private(home.troubles, json.dumps(found).encode())
+        write_private(home.troubles(worker), json.dumps(found).encode())
     except OSError as error:
         structlog.get_logger("foregate.worker").error("troubles_not_told", error=error.strerror)
 
 
 def read_folding(home: Home, now: datetime) -> Folding:
     """How it is now. Never fails, starts nothing and needs nothing to run."""
-    failing = _failing(home) if find_holder(lock_path(home, "worker")) is not None else ()
+    failing = tuple(failure for worker in _workers(home) for failure in _failing(home, worker))
     problems = [f"{one.name} keeps failing since {one.since}: {one.reason}" for one in failing]
     states: list[store.ConsumerState] = []
     if home.telemetry_db.exists():
@@ -88,9 +88,14 @@ def read_folding(home: Home, now: datetime) -> Folding:
     return Folding(consumers, failing, tuple(problems))
 
 
-def _failing(home: Home) -> tuple[Failure, ...]:
+def _workers(home: Home) -> list[str]:
+    """Those that run: what one has left that was killed says nothing of now."""
+    return [lock.stem for lock in find_locks(home, "worker") if find_holder(lock) is not None]
+
+
+def _failing(home: Home, worker: str) -> tuple[Failure, ...]:
     try:
-        return tuple(Failure(**found) for found in json.loads(home.troubles.read_text()))
+        return tuple(Failure(**found) for found in json.loads(home.troubles(worker).read_text()))
     except (OSError, ValueError, TypeError):
         return ()
 

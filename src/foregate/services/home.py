@@ -59,10 +59,9 @@ class Home:
         """Locks, sockets and the status of what runs now. Holds nothing that must outlive a restart."""
         return self.root / "run"
 
-    @property
-    def troubles(self) -> Path:
-        """What keeps failing in the worker, as it says itself."""
-        return self.run / "troubles.json"
+    def troubles(self, worker: str) -> Path:
+        """What keeps failing in the worker of that name, as it says itself."""
+        return self.run / f"troubles-{worker}.json"
 
     @property
     def demo(self) -> Path:

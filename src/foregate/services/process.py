@@ -17,6 +17,7 @@ from pathlib import Path
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.services.holder import Held, Holder, hold
 from foregate.services.home import Home, open_home
+from foregate.services.instances import kind_of
 from foregate.services.settings import Settings, addresses
 
 # The work of one process: it runs until the event is set, then drains and returns.
@@ -50,8 +51,13 @@ def run_process(name: str, runner: Runner, settings: Settings, *, parent: int | 
 
 
 def lock_path(home: Home, name: str) -> Path:
-    """The lock of the process `name`: `up`, `api`, `worker`, `edge` or `echo`."""
+    """The lock of the process `name`: `up`, or an instance as `services/instances.py` calls it (`api`, `api-2`)."""
     return home.run / f"{name}.lock"
+
+
+def find_locks(home: Home, *kinds: str) -> list[Path]:
+    """The lock files of all instances of these kinds; whether anybody holds them is not asked."""
+    return [lock for lock in sorted(home.run.glob("*.lock")) if kind_of(lock.stem) in kinds]
 
 
 def held_message(name: str, home: Home, holder: Holder) -> str:

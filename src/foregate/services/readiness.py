@@ -12,6 +12,7 @@ from foregate.services.demo import ensure_demo
 from foregate.services.echo import read_port
 from foregate.services.holder import find_holder
 from foregate.services.home import Home
+from foregate.services.instances import kind_of
 from foregate.services.probes import api_problem, edge_problem, open_client
 from foregate.services.process import lock_path
 from foregate.services.settings import Settings
@@ -37,16 +38,19 @@ class Readiness:
         self.problem = await self._look()
 
     async def _look(self) -> str:
-        for name in ("worker", "echo"):
+        for name in self._of_kind("worker", "echo"):
             if self._holds_lock(name):
                 self._children[name].found_ready()
-        if not self._is_known(("api",)):
+        if not self._are_known("api"):
+            # They share one socket, so which of them answers is not known: that each has opened the databases is.
             if problem := await asyncio.to_thread(api_problem, self._settings, self._home):
                 return problem
-            self._children["api"].found_ready()
+            for name in self._of_kind("api"):
+                if self._holds_lock(name):
+                    self._children[name].found_ready()
         if problem := await self._make_demo():
             return problem
-        if not self._is_known(("edge",)):
+        if not self._are_known("edge"):
             # HAProxy may still answer for an agent that died.
             if not self._holds_lock("edge"):
                 return "the edge's agent is starting"
@@ -78,5 +82,8 @@ class Readiness:
     def _holds_lock(self, name: str) -> bool:
         return find_holder(lock_path(self._home, name)) is not None
 
-    def _is_known(self, names: tuple[str, ...]) -> bool:
-        return all(self._children[name].state is ChildState.READY for name in names)
+    def _of_kind(self, *kinds: str) -> list[str]:
+        return [name for name in self._children if kind_of(name) in kinds]
+
+    def _are_known(self, kind: str) -> bool:
+        return all(self._children[name].state is ChildState.READY for name in self._of_kind(kind))

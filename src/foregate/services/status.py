@@ -14,9 +14,8 @@ from typing import Any
 from foregate.core.masterkey import write_private
 from foregate.services.holder import find_holder
 from foregate.services.home import Home
+from foregate.services.instances import Counts, instances
 from foregate.services.process import lock_path
-
-PROCESSES = ("api", "worker", "edge", "echo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +64,15 @@ def read_status(home: Home) -> Status:
     """What runs for this home now. Never fails: a home that was never used has nothing running."""
     holder = find_holder(lock_path(home, "up"))
     report = _read_report(status_path(home)) if holder is not None else {}
-    reported = {process.get("name"): process for process in report.get("processes", [])}
+    reported = {str(process.get("name")): process for process in report.get("processes", [])}
+    names = list(reported) or [instance.name for instance in instances(Counts())]
     return Status(
         home=str(home.root),
         pid=holder.pid if holder else None,
         since=holder.since if holder else "",
         is_ready=bool(report.get("ready", False)),
         problem=str(report.get("problem", "starting" if holder else "not running")),
-        processes=tuple(_process_status(home, name, reported.get(name)) for name in PROCESSES),
+        processes=tuple(_process_status(home, name, reported.get(name)) for name in names),
     )
 
 

@@ -12,6 +12,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Sequence
 from functools import partial
 
 from foregate.core.errors import ErrorCode, ForegateError
@@ -21,11 +22,13 @@ from foregate.services.curl import curl_lines
 from foregate.services.engines import clear_sockets, end_workers, find_workers
 from foregate.services.holder import Held, find_holder, hold
 from foregate.services.home import Home, open_home
-from foregate.services.process import held_message, lock_path
+from foregate.services.instances import KINDS, Counts, Instance, instances
+from foregate.services.listening import listen
+from foregate.services.process import find_locks, held_message, lock_path
 from foregate.services.program import program_for
 from foregate.services.readiness import Readiness
 from foregate.services.settings import PREFIX, Settings, addresses, to_environment
-from foregate.services.status import PROCESSES, ProcessStatus, status_path, write_status
+from foregate.services.status import ProcessStatus, status_path, write_status
 from foregate.services.takeover import require_ports, take_over
 from foregate.services.wholeness import require_whole
 
@@ -34,10 +37,13 @@ _PROBED_EVERY_SECONDS = 0.05
 _PROBED_SLOWLY_EVERY_SECONDS = 1.0
 # A start should take five seconds; after twice that a person wants to know what it is waiting for.
 _PATIENCE_SECONDS = 10.0
+# How long each kind may take to end, in the order of the end; the edge's has HAProxy's drain of long requests in it.
+_DRAIN_SECONDS = {"edge": 20, "echo": 6, "worker": 10, "api": 10}
+_OUTLIVING = frozenset({"edge", "echo"})
 _HINT = 'For SDKs, Terraform and the CLI: eval "$({program} env)". Ctrl-C ends all.'
 
 
-async def run(settings: Settings, board: Board) -> bool:
+async def run(settings: Settings, board: Board, counts: Counts) -> bool:
     """Run everything until SIGINT, SIGTERM or SIGHUP. False where a child was given up or had to be killed at the end.
 
     Raises ForegateError(UNAVAILABLE) where another supervisor has the home, a port is taken, or a file is damaged.
@@ -45,7 +51,7 @@ async def run(settings: Settings, board: Board) -> bool:
     home = open_home(settings.home)
     try:
         with hold(lock_path(home, "up"), addresses(settings)):
-            return await _Supervisor(settings, home, board).run()
+            return await _Supervisor(settings, home, board, instances(counts)).run()
     except Held as held:
         raise ForegateError(ErrorCode.UNAVAILABLE, held_message("up", home, held.holder)) from None
 
@@ -53,15 +59,16 @@ async def run(settings: Settings, board: Board) -> bool:
 class _Supervisor:
     """One run of `foregate up`."""
 
-    def __init__(self, settings: Settings, home: Home, board: Board) -> None:
+    def __init__(self, settings: Settings, home: Home, board: Board, wanted: Sequence[Instance]) -> None:
         self._settings = settings
         self._home = home
         self._board = board
         self._told = asyncio.Event()
         self._hurried = asyncio.Event()
         self._changed = asyncio.Event()
-        self._children = [Child(spec, self._changed.set, board.warn) for spec in _specs(settings, home)]
-        self._readiness = Readiness(settings, home, {child.spec.name: child for child in self._children})
+        self._wanted = wanted
+        self._children: list[Child] = []
+        self._readiness = Readiness(settings, home, {})
         self._is_announced = False
 
     async def run(self) -> bool:
@@ -74,7 +81,14 @@ class _Supervisor:
             await asyncio.to_thread(require_whole, self._home)
             await take_over(self._home, self._board.say)
             require_ports(self._settings, self._home)
-            return await self._run_children()
+            # Ours, and shared by all API processes: when one of them ends, what it has not accepted waits for another.
+            with listen(self._settings.api_host, self._settings.api_port, f"{PREFIX}API_PORT") as listener:
+                specs = _specs(self._settings, self._home, self._wanted, listener.fileno())
+                self._children = [Child(spec, self._changed.set, self._board.warn) for spec in specs]
+                self._readiness = Readiness(
+                    self._settings, self._home, {child.spec.name: child for child in self._children}
+                )
+                return await self._run_children()
         finally:
             self._board.close()
             _clear_away(self._settings, self._home)
@@ -136,7 +150,7 @@ class _Supervisor:
             child.spec.name: ProcessStatus(child.spec.name, child.state.value, child.pid, child.restarts)
             for child in self._children
         }
-        ordered = tuple(statuses[name] for name in PROCESSES)
+        ordered = tuple(statuses[instance.name] for instance in self._wanted)
         write_status(self._home, self._readiness.is_ready, self._readiness.problem, ordered)
         self._board.show(ordered)
 
@@ -168,41 +182,51 @@ class _Supervisor:
         (self._hurried if self._told.is_set() else self._told).set()
 
 
-def _specs(settings: Settings, home: Home) -> list[ChildSpec]:
+def _specs(settings: Settings, home: Home, wanted: Sequence[Instance], listener: int) -> list[ChildSpec]:
     """The children in the order of the end. On the first start edge and worker wait for what the API makes: the
     edge's key, and databases of the newest schema."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment = inherited | to_environment(settings)
 
-    def spec(name: str, drain_seconds: float, *, outlives_us: bool = False) -> ChildSpec:
-        log = home.logs / f"{name}.log"
-        return ChildSpec(name, outlives_us, drain_seconds, log, environment, partial(_may_start, name, home))
+    def spec(instance: Instance) -> ChildSpec:
+        is_api = instance.kind == "api"
+        number = ("--number", str(instance.number)) if instance.number > 1 else ()
+        return ChildSpec(
+            name=instance.name,
+            command=(instance.kind, *number, *(("--listener", str(listener)) if is_api else ())),
+            outlives_us=instance.kind in _OUTLIVING,
+            drain_seconds=_DRAIN_SECONDS[instance.kind],
+            log=home.logs / f"{instance.name}.log",
+            environment=environment,
+            may_start=partial(_may_start, instance, home),
+            descriptors=(listener,) if is_api else (),
+        )
 
-    return [
-        spec("edge", 20, outlives_us=True),  # HAProxy's own drain of long requests is within it
-        spec("echo", 6, outlives_us=True),
-        spec("worker", 10),
-        spec("api", 10),
-    ]
+    # A stable sort: of one kind, the first begins.
+    order = list(_DRAIN_SECONDS)
+    return [spec(instance) for instance in sorted(wanted, key=lambda instance: order.index(instance.kind))]
 
 
-def _may_start(name: str, home: Home) -> bool:
-    """The edge's key is written before the facts, but one that was lost is made while the facts are there."""
-    match name:
+def _may_start(instance: Instance, home: Home) -> bool:
+    """The edge's key is written before the facts, but one that was lost is made while the facts are there. What the
+    first start makes is made by one API process."""
+    match instance.kind:
         case "edge":
             return home.facts.exists() and home.edge_key.exists()
-        case "worker":
-            return home.facts.exists()
+        case "api" if instance.number == 1:
+            return True
+        case "api" | "worker":
+            return home.facts.exists() and home.admin_token.exists()
         case _:
             return True
 
 
 def _clear_away(settings: Settings, home: Home) -> None:
     """Remove the report, and the locks and sockets of children that were killed and could not do it themselves."""
-    for path in (status_path(home), home.troubles):
-        path.unlink(missing_ok=True)
-    for name in PROCESSES:
-        if find_holder(lock_path(home, name)) is None:
-            lock_path(home, name).unlink(missing_ok=True)
+    status_path(home).unlink(missing_ok=True)
+    for lock in find_locks(home, *KINDS):
+        if find_holder(lock) is None:
+            lock.unlink(missing_ok=True)
+            home.troubles(lock.stem).unlink(missing_ok=True)
     if find_holder(lock_path(home, "edge")) is None and not find_workers(settings, home):
         clear_sockets(settings, home)

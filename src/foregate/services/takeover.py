@@ -17,7 +17,7 @@ from foregate.services.engines import find_workers
 from foregate.services.holder import find_holder
 from foregate.services.home import Home
 from foregate.services.ports import find_port_holder, is_free
-from foregate.services.process import lock_path
+from foregate.services.process import find_locks, lock_path
 from foregate.services.settings import PREFIX, Settings
 
 # More than a child's drain: whoever still holds its lock after this hangs.
@@ -31,8 +31,8 @@ async def take_over(home: Home, say: Callable[[str], None]) -> None:
     if holder is not None and holder.pid:
         say(f"foregate: taking over the edge of an earlier run (agent {holder.pid})")
         os.kill(holder.pid, signal.SIGUSR1)
-    for name in ("api", "worker", "edge"):
-        await _wait_until_free(home, name, say)
+    for lock in find_locks(home, "api", "worker", "edge"):
+        await _wait_until_free(lock, say)
 
 
 def require_ports(settings: Settings, home: Home) -> None:
@@ -55,15 +55,14 @@ def require_ports(settings: Settings, home: Home) -> None:
         )
 
 
-async def _wait_until_free(home: Home, name: str, say: Callable[[str], None]) -> None:
-    lock = lock_path(home, name)
+async def _wait_until_free(lock: Path, say: Callable[[str], None]) -> None:
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await _until_free(lock)
     except TimeoutError:
         holder = find_holder(lock)
         if holder is not None and holder.pid:
-            say(f"foregate: {name} of an earlier run (process {holder.pid}) does not end; killing it")
+            say(f"foregate: {lock.stem} of an earlier run (process {holder.pid}) does not end; killing it")
             os.kill(holder.pid, signal.SIGKILL)
         await _until_free(lock)
 

@@ -1,4 +1,4 @@
-"""Serving an ASGI application on a socket that is bound already, until an event says to end."""
+"""Serving an ASGI application on a socket that listens already, until an event says to end."""
 
 from __future__ import annotations
 
@@ -14,30 +14,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from foregate.api.envelope import encode_failure
 from foregate.api.errors import HEAD_TOO_LARGE, MALFORMED_HTTP, Problem
-from foregate.core.errors import ErrorCode, ForegateError
 
 # Requests that are being answered have this long to finish.
 _DRAIN_SECONDS = 5
-_BACKLOG = 2048
 # More than any client of the API sends in a request's first line and headers, little to hold for a stranger.
 HEAD_LIMIT_BYTES = 64 * 1024
 # What a refused caller still sends is read and dropped so long: to close at once would take the answer from it.
 _LINGER_SECONDS = 2
-
-
-def listen(host: str, port: int, setting: str) -> socket.socket:
-    """A listening socket. ForegateError(UNAVAILABLE) names the `setting` where the port cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        message = f"Cannot listen on {host} port {port} ({error.strerror}); free it or set {setting} to another port."
-        raise ForegateError(ErrorCode.UNAVAILABLE, message) from error
-    return listener
 
 
 async def serve(

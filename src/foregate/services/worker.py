@@ -20,8 +20,8 @@ from foregate.services.priority import give_way
 from foregate.services.settings import Settings
 
 
-async def run(settings: Settings, told: asyncio.Event) -> None:
-    """Run the consumers until told to end; the round that is under way is finished."""
+async def run(settings: Settings, told: asyncio.Event, *, name: str) -> None:
+    """Run the consumers until told to end; the round that is under way is finished. `name`: of this process."""
     give_way()
     home = open_home(settings.home)
     await asyncio.to_thread(upgrade, home.telemetry_db, "telemetry")
@@ -30,8 +30,9 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
     housekeeping = Database(home.telemetry_db, RETENTION)
     chores = [Retention(housekeeping, Limits(settings.events_max_bytes, settings.events_max_age), utc_now)]
     # What a worker that was killed has left says nothing of this one.
-    home.troubles.unlink(missing_ok=True)
-    running = asyncio.create_task(asyncio.to_thread(run_consumers, jobs, chores, stop, utc_now, partial(tell, home)))
+    home.troubles(name).unlink(missing_ok=True)
+    tell_home = partial(tell, home, name)
+    running = asyncio.create_task(asyncio.to_thread(run_consumers, jobs, chores, stop, utc_now, tell_home))
     ending = asyncio.create_task(told.wait())
     await asyncio.wait({running, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
@@ -41,4 +42,4 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
     finally:
         for database in (housekeeping, *(job.database for job in jobs)):
             database.close()
-        home.troubles.unlink(missing_ok=True)
+        home.troubles(name).unlink(missing_ok=True)

@@ -27,7 +27,7 @@ def home(tmp_path: Path) -> Home:
 
 def spec(home: Home, *, name: str = "echo", may_start: Callable[[], bool] = lambda: True) -> ChildSpec:
     environment = {**os.environ, **to_environment(load({"FOREGATE_HOME": str(home.root)}))}
-    return ChildSpec(name, False, 5, home.logs / f"{name}.log", environment, may_start)
+    return ChildSpec(name, (name,), False, 5, home.logs / f"{name}.log", environment, may_start)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -113,5 +113,5 @@ def test_status_and_doctor_name_a_consumer_that_keeps_failing_until_it_works(hom
 
 
 def test_what_a_killed_worker_said_is_not_believed(home: Home) -> None:
-    home.troubles.write_text('[{"name": "last-seen", "since": "2026-01-01T00:00:00Z", "reason": "Broken"}]')
+    home.troubles("worker").write_text('[{"name": "last-seen", "since": "2026-01-01T00:00:00Z", "reason": "Broken"}]')
     assert read_folding(home, NOON).problems == ()

@@ -14,8 +14,8 @@ import pytest
 from foregate.core.errors import ForegateError
 from foregate.services.holder import hold
 from foregate.services.home import open_home
+from foregate.services.listening import listen
 from foregate.services.process import lock_path
-from foregate.services.web import listen
 
 SECONDS = 15
 START_A_CHILD_AND_DIE = """
