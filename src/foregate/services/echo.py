@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ctypes
 import json
 import os
 import signal
 import socket
+import struct
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from foregate.core.masterkey import write_private
@@ -29,14 +31,27 @@ _HOST = "127.0.0.1"
 _BODY_SHOWN_BYTES = 4096
 _ASSERTION = "cf-access-jwt-assertion"
 _LOCK_ASKED_EVERY_SECONDS = 0.05
+# Of Linux's headers, asm-generic/socket.h and linux/bpf_common.h; Python names neither.
+_SO_ATTACH_REUSEPORT_CBPF = 51
+_BPF_RETURN = 0x06
+# Many turns of the loop, each of which accepts all that waits.
+_ACCEPT_SECONDS = 0.1
 
 
 async def run(settings: Settings, told: asyncio.Event) -> None:
     """Answer on the demo's port until told to end. The port in the home is kept if it can be, else replaced."""
     home = open_home(settings.home)
     listener = _listen(home)
-    serving = asyncio.create_task(serve(answer, listener, told))
+    ending = asyncio.Event()
+    serving = asyncio.create_task(serve(answer, listener, ending))
     async with _only_one(home):
+        waiting = asyncio.create_task(told.wait())
+        await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        _leave_new_connections(listener)
+        # What was connected before is still to be accepted: closing the socket would reset it.
+        await asyncio.sleep(_ACCEPT_SECONDS)
+        ending.set()
         await serving
 
 
@@ -141,6 +156,15 @@ def _bind(port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _leave_new_connections(listener: socket.socket) -> None:
+    """Have the kernel give new connections to the second of the sockets that share the port, which is the successor's.
+    Without one there is no second, and all stays as it is (socket(7), SO_ATTACH_REUSEPORT_CBPF)."""
+    instruction = ctypes.create_string_buffer(struct.pack("@HBBI", _BPF_RETURN, 0, 0, 1))
+    program = struct.pack("@HP", 1, ctypes.addressof(instruction))
+    with suppress(OSError):  # a kernel without it: a connection or two may be reset
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, program)
 
 
 @asynccontextmanager
