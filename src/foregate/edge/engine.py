@@ -253,6 +253,7 @@ class Engine:
         finally:
             if self._overlay_task is not None:
                 self._overlay_task.cancel()
+            self._maps.let_go()
             self._wishes.launching = None
 
     def _outfit(self, files: Mapping[str, str]) -> Outfit:

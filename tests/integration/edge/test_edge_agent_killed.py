@@ -3,17 +3,20 @@ goes on by itself with what it was told last."""
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_values import app, client_id, policy
+from edge_values import app, client_id, policy, token
 from harness.processes import Process, processes_of
 from integration.edge.harness import APP_ID, Clients, World, eventually, headers_for, world
 
@@ -60,6 +63,46 @@ async def restart(world: World) -> None:
     reports = len(world.plane.reports)
     await eventually(lambda: len(world.plane.reports) > reports + 1)
     await world.settled()
+
+
+class HeldStart:
+    """Holds up the next worker that starts at two of its files, by pipes in their place: at its hot map, which it reads
+    before the overlay, and then at its routes, which it reads after it."""
+
+    def __init__(self, edge: Path) -> None:
+        self._edge = edge
+        self._known = set(edge.glob("maps/*"))
+
+    async def until_it_has_read_the_overlay(self) -> None:
+        # HAProxy checks the configuration before it opens the maps: there is time.
+        hot = await eventually(lambda: next(iter(set(self._edge.glob("maps/*/hot.map")) - self._seen()), None))
+        _put_pipe(hot)
+        first = await eventually(lambda: _writer(hot), "the worker is at its hot map")
+        routes = self._edge / "workers" / hot.parent.name / "routes.map"
+        self._routes = routes.read_bytes()
+        _put_pipe(routes)
+        os.close(first)
+        self._last = await eventually(lambda: _writer(routes), "the worker is at its routes")
+
+    def let_go(self) -> None:
+        with os.fdopen(self._last, "wb") as file:
+            file.write(self._routes)
+
+    def _seen(self) -> set[Path]:
+        return {folder / "hot.map" for folder in self._known}
+
+
+def _put_pipe(path: Path) -> None:
+    beside = path.with_suffix(".pipe")
+    os.mkfifo(beside, 0o600)
+    beside.replace(path)
+
+
+def _writer(pipe: Path) -> int | None:
+    """A descriptor to write to whoever reads from the pipe."""
+    with suppress(OSError):  # nobody does yet
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    return None
 
 
 async def test_a_worker_is_found_although_the_roster_is_lost(running: World) -> None:
@@ -130,3 +173,28 @@ async def test_a_worker_that_is_being_started_stays_on_the_roster(running: World
     await restart(running)
     assert running.edge.get(1) == 200
     await eventually(lambda: len(workers(running)) == 1)
+
+
+async def test_a_worker_whose_agent_is_killed_as_it_starts_knows_what_clients_were_told(running: World) -> None:
+    """Tokens change after it has read them: it must not let one in again that was turned away already, nor turn one
+    away that was let in, in the time that the next agent needs."""
+    edge, plane = running.edge, running.plane
+    await running.serve(1, 2, 3)
+    held = HeldStart(edge.home.edge)
+    await plane.publish({"app/more": app("more.test", policies=[policy("p2", "bypass")])})
+    await held.until_it_has_read_the_overlay()
+    begun = time.monotonic()
+    await plane.publish({f"token/{client_id(1)}": None, f"token/{client_id(4)}": token(4)})
+    answers = []
+    while time.monotonic() - begun < 0.25:
+        answers.append((await asyncio.to_thread(edge.get, 1), await asyncio.to_thread(edge.get, 4)))
+    await edge.signal(signal.SIGKILL)
+    if time.monotonic() - begun > 0.4:
+        pytest.skip("the machine was too busy to kill the agent while changes wait")
+    held.let_go()
+    await eventually(lambda: edge.get(None, host="more.test") != 403, "the new worker has taken over")
+    answers += [(edge.get(1), edge.get(4)) for _ in range(2)]
+    # 503: it authenticated, and nobody is there to sign.
+    assert set(answers) <= {(200, 401), (503, 401)}
+    edge.start()
+    await eventually(lambda: (edge.get(1), edge.get(4)) == (401, 200), "the next agent brings the change")

@@ -174,14 +174,14 @@ def _send(pids: list[int], number: signal.Signals) -> None:
 def _secrets_file(peppers: Mapping[int, bytes], generation: int) -> int:
     """A configuration in memory: the peppers, and the salt of hot.map's keys, derived so that it survives a restart.
 
-    It is read before the other one and names the big map first, so that the small one, which `edge/engine.py` hands
-    over as late as it can, is read when the time-consuming one is in memory already.
+    It is read before the other one and names the big maps first, so that the small one, which `edge/engine.py` hands
+    over as late as it can, is read when the time-consuming ones are in memory already.
     """
     lines = [f"set-var proc.pepper{number} str({base64.b64encode(key).decode()})" for number, key in peppers.items()]
     salt = base64.b64encode(hmac.digest(peppers[max(peppers)], b"hot map", "sha256")[:18]).decode()
-    warm = 'set-var proc.warm str(-),map_str("${FOREGATE_MAPS}/base.map")'
+    warm = [f'set-var proc.warm str(-),map_str("${{FOREGATE_MAPS}}/{name}")' for name in ("base.map", "hot.map")]
     numbers = [f"set-var proc.gen str({generation})", f"set-var proc.salt str({salt})"]
-    text = "\n".join(["global", warm, *numbers, *lines, ""])
+    text = "\n".join(["global", *warm, *numbers, *lines, ""])
     descriptor = os.memfd_create("foregate-peppers")
     os.write(descriptor, text.encode())
     return descriptor
