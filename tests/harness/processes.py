@@ -33,6 +33,18 @@ def processes_of(home: Path) -> list[Process]:
     return list(_find(f"FOREGATE_HOME={home}".encode(), f"{home}/edge/".encode()))
 
 
+def waited_seconds(home: Path) -> dict[Process, float]:
+    """How long each of the home's processes was ready to run and had no core (its main thread; the kernel's
+    Documentation/scheduler/sched-stats): what a machine with too much to do has cost it."""
+    found = {}
+    for process in processes_of(home):
+        try:
+            found[process] = int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[1]) / 1e9
+        except (OSError, IndexError):  # it is gone, or this kernel does not count
+            continue
+    return found
+
+
 def kill(process: Process, number: signal.Signals = signal.SIGKILL) -> None:
     """Send a signal; nothing happens if the process is gone."""
     try:
