@@ -49,6 +49,11 @@ def list_edges(as_json: AsJson = False) -> None:
         for edge in found
     ]
     for edge in found:
+        if edge["lost_bytes"]:
+            note(
+                f"{edge['name']}: {edge['lost_bytes']} bytes of its oldest events were lost, as its spool was over its "
+                "bound (FOREGATE_SPOOL_MAX_BYTES). How many events they were is counted once their HAProxy has ended."
+            )
         ahead = edge["clock_ahead_seconds"]
         if ahead is not None and abs(ahead) > _CLOCK_LEEWAY_SECONDS:
             note(
