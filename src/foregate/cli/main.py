@@ -19,6 +19,7 @@ from foregate.cli import (
     edges,
     events,
     ingress,
+    kafka,
     keys,
     policies,
     processes,
@@ -67,6 +68,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(edges.app, name="edge")
 app.add_typer(changes.app, name="change")
 app.add_typer(keys.app, name="keys")
+app.add_typer(kafka.app, name="kafka")
 app.add_typer(api_tokens.app, name="api-token")
 
 
