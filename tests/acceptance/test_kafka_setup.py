@@ -198,7 +198,9 @@ def read(client: dict[str, str], topic: str) -> None:
         {**client, "group.id": "foregate", "enable.auto.commit": "false", "enable.partition.eof": "true"}
     )
     try:
-        consumer.get_watermark_offsets(TopicPartition(topic, 0), 10)
+        refusal = consumer.list_topics(topic, timeout=10).topics[topic].error
+        if refusal is not None:
+            raise KafkaException(refusal)
         consumer.assign([TopicPartition(topic, 0, 0)])
         message = consumer.poll(10)
         assert message is not None

@@ -23,6 +23,7 @@ from foregate.cli import (
     keys,
     policies,
     processes,
+    rebuild,
     tokens,
 )
 from foregate.cli.exits import exit_code_of
@@ -69,6 +70,7 @@ app.add_typer(edges.app, name="edge")
 app.add_typer(changes.app, name="change")
 app.add_typer(keys.app, name="keys")
 app.add_typer(kafka.app, name="kafka")
+app.add_typer(rebuild.app, name="rebuild")
 app.add_typer(api_tokens.app, name="api-token")
 
 
