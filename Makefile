@@ -1,6 +1,6 @@
 # Foregate's commands for people and CI. Bare `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check lint docs bench build clean requirements
+.PHONY: help setup up kafka test check lint docs bench build clean requirements
 SHELL := /bin/sh
 
 PYTHON ?= python3
@@ -15,6 +15,8 @@ help: ## list these targets
 setup: .venv/.ready ## make .venv with the foregate program in it
 up: .venv/.ready ## run API, worker and edge here, with the home .foregate
 	@FOREGATE_HOME="$${FOREGATE_HOME:-.foregate}" exec $(BIN)/foregate up
+kafka: .venv/.ready ## run an Apache Kafka for trying out, until Ctrl-C
+	@PYTHONPATH=tests exec $(BIN)/python -m harness.kafka
 test: lint ## everything: lint, types, and every test
 	@$(PYTEST)
 check: lint ## the quick part: format, lint, types, floors, unit tests (under two minutes)

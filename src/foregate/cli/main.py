@@ -19,9 +19,11 @@ from foregate.cli import (
     edges,
     events,
     ingress,
+    kafka,
     keys,
     policies,
     processes,
+    rebuild,
     tokens,
 )
 from foregate.cli.exits import exit_code_of
@@ -67,6 +69,8 @@ app.add_typer(events.app, name="events")
 app.add_typer(edges.app, name="edge")
 app.add_typer(changes.app, name="change")
 app.add_typer(keys.app, name="keys")
+app.add_typer(kafka.app, name="kafka")
+app.add_typer(rebuild.app, name="rebuild")
 app.add_typer(api_tokens.app, name="api-token")
 
 

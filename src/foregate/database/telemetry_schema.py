@@ -234,6 +234,19 @@ BLOCK_WRITER = _consumer(
     },
 )
 
+# Making the index and the counts anew, beside the worker whose consumers go on with them.
+REBUILD = Rights(
+    "rebuild",
+    {
+        "log_topics": _READ,
+        "log_records": _READ,
+        "consumer_offsets": _READ,
+        "rollups": _full(rollups),
+        "event_blocks": _full(event_blocks),
+        "malformed_lines": TableRights(may_insert=True, may_delete=True),
+    },
+)
+
 # The worker's housekeeping: drops what is too old or too much, and can add nothing.
 RETENTION = Rights(
     "retention",

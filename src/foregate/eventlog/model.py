@@ -14,6 +14,7 @@ from typing import Protocol
 
 LOGIN_EVENTS = "login-events"
 EDGE_CONFIG = "edge-config"
+EDGE_REPORTS = "edge-reports"
 
 # What a record costs beside its value: rows, keys and indexes. Keeps a flood of tiny records within a bound in bytes.
 RECORD_OVERHEAD_BYTES = 160

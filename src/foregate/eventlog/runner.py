@@ -20,7 +20,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from foregate.core.clock import Clock, to_micros
 from foregate.core.errors import ErrorCode, ForegateError
-from foregate.eventlog.consumer import Chore, Job
+from foregate.eventlog.consumer import Chore, Consumer, Job
 from foregate.eventlog.model import LogRecord
 from foregate.eventlog.sql import SqlLog, Watch
 from foregate.eventlog.troubles import Tell, Troubles
@@ -220,7 +220,7 @@ class Runner:
         found = self._progress.get(job.consumer.name)
         if found is None:
             with job.database.read() as connection:
-                found = self._progress[job.consumer.name] = _Progress(_offset(connection, job))
+                found = self._progress[job.consumer.name] = _Progress(offset_of(connection, job.consumer))
         return found
 
 
@@ -231,8 +231,9 @@ def _blames_records(error: Exception) -> bool:
     return not (is_outage or isinstance(error, OperationalError))
 
 
-def _offset(connection: Connection, job: Job) -> int:
-    who = {"consumer": job.consumer.name, "topic": job.consumer.topic}
+def offset_of(connection: Connection, consumer: Consumer) -> int:
+    """The offset of the last record that a consumer has made something of, 0 before the first."""
+    who = {"consumer": consumer.name, "topic": consumer.topic}
     return int(connection.execute(_OFFSET, who).scalar() or 0)
 
 
@@ -294,7 +295,7 @@ class _Portion:
         who = {"consumer": consumer.name, "topic": consumer.topic, "at": at}
         finished = consumer.finish(self.gathered)
         with self.job.database.write() as connection:
-            if _offset(connection, self.job) != reads.began_at:
+            if offset_of(connection, self.job.consumer) != reads.began_at:
                 raise Overtaken
             consumer.store(connection, finished)
             for offset, reason in self.set_aside:

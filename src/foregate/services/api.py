@@ -47,6 +47,7 @@ from foregate.identity.api import IdentityApi
 from foregate.identity.api_tokens_api import ApiTokensApi
 from foregate.identity.credentials import Credentials
 from foregate.identity.issuing import AccountSetUp
+from foregate.operations.rebuild_api import RebuildApi
 from foregate.services.bootstrap import bootstrap
 from foregate.services.home import open_home
 from foregate.services.listening import listen
@@ -96,11 +97,12 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
     records, telemetry, master_key = parts.records, parts.telemetry, parts.master_key
     intake = EventIntake(telemetry, utc_now)
     followers = Followers(telemetry, SqlLog)
+    compile_record = _compiler(master_key)
     publisher = Publisher(
         records,
         telemetry,
         event_log=SqlLog,
-        compile_record=_compiler(master_key),
+        compile_record=compile_record,
         mac_key=master_key.record_mac_key(),
         notify=followers.publish,
     )
@@ -114,6 +116,15 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
     )
     changes = Changes(records, lambda _seq: publisher.wake())
     products = _products(parts, changes, intake.arrivals, credentials)
+    rebuild = RebuildApi(
+        records,
+        telemetry,
+        event_log=SqlLog,
+        compile_record=compile_record,
+        wake=publisher.wake,
+        clock=utc_now,
+    )
+    products.append(rebuild.operations())
 
     def end_streams() -> None:
         followers.close()

@@ -64,6 +64,11 @@ class Home:
         return self.run / f"troubles-{worker}.json"
 
     @property
+    def kafka(self) -> Path:
+        """Users of Kafka with their passwords, and its CA."""
+        return self.root / "kafka"
+
+    @property
     def demo(self) -> Path:
         """The demo's token and port."""
         return self.root / "demo"

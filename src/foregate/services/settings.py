@@ -54,6 +54,8 @@ class Settings:
     events_max_bytes: int
     events_max_age: timedelta
     team: str
+    kafka: str
+    kafka_security: str
 
     @property
     def auth_domain(self) -> str:
@@ -279,6 +281,24 @@ def _parse_host(value: object) -> str:
     return value
 
 
+_SERVER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):([0-9]{1,5})")
+
+
+def _parse_servers(value: object) -> str:
+    """`host:port,host:port` without blanks, or nothing."""
+    servers = [server.strip() for server in value.split(",")] if isinstance(value, str) and value else []
+    found = [_SERVER.fullmatch(server) for server in servers]
+    if not isinstance(value, str) or not all(match and 1 <= int(match[3]) <= 65535 for match in found):
+        raise ValueError("addresses of Kafka's brokers, such as kafka-1:9093,kafka-2:9093")
+    return ",".join(servers)
+
+
+def _parse_kafka_security(value: object) -> str:
+    if value not in ("scram", "plaintext"):
+        raise ValueError("scram or plaintext")
+    return str(value)
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("bind", _parse_address, lambda: "127.0.0.1", "127.0.0.1", "IP address that the edge and the API listen on"),
     Setting("api_port", _parse_port, lambda: 8400, "8400", "port of the control API"),
@@ -310,5 +330,13 @@ SETTINGS: tuple[Setting, ...] = (
         lambda: "auth.localhost",
         "auth.localhost",
         "auth domain of the account made at first start",
+    ),
+    Setting("kafka", _parse_servers, str, "", "brokers of Apache Kafka, `host:port,...`; without any the log is SQL"),
+    Setting(
+        "kafka_security",
+        _parse_kafka_security,
+        lambda: "scram",
+        "scram",
+        "`scram`: TLS, and users with passwords in the home's folder `kafka`; `plaintext`: neither",
     ),
 )

@@ -153,7 +153,9 @@ class Rollups:
 
 
 @dataclass(slots=True)
-class _Gathered:
+class Index:
+    """What `Blocks` makes of records."""
+
     blocks: list[Block] = field(default_factory=list)
     numbers: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     malformed: list[dict[str, Any]] = field(default_factory=list)
@@ -168,11 +170,11 @@ class Blocks:
     def __init__(self, summaries: Summaries) -> None:
         self._summaries = summaries
 
-    def begin(self) -> _Gathered:
+    def begin(self) -> Index:
         """Nothing yet."""
-        return _Gathered()
+        return Index()
 
-    def add(self, gathered: _Gathered, record: LogRecord) -> None:
+    def add(self, gathered: Index, record: LogRecord) -> None:
         """See `Consumer.add`."""
         summary = self._summaries.of(record)
         block = block_of(summary)
@@ -192,11 +194,11 @@ class Blocks:
             for line in summary.malformed[:_POINTERS_PER_BATCH]
         ]
 
-    def finish(self, gathered: _Gathered) -> _Gathered:
+    def finish(self, gathered: Index) -> Index:
         """The gathering itself: the first block depends on the last one stored."""
         return gathered
 
-    def store(self, connection: Connection, finished: _Gathered) -> None:
+    def store(self, connection: Connection, finished: Index) -> None:
         """See `Consumer.store`."""
         if not finished.blocks:
             return
@@ -205,10 +207,16 @@ class Blocks:
         tail = None if row is None else Block(*row)
         if tail is not None and tail.may_take(blocks[0]):
             blocks[0] = tail.joined(blocks[0])
-        connection.execute(_BLOCK, [block.to_row() for block in blocks])
+        store_index(connection, blocks, finished.malformed)
         connection.execute(_NUMBERS, list(finished.numbers.values()))
-        if finished.malformed:
-            connection.execute(_MALFORMED, finished.malformed)
+
+
+def store_index(connection: Connection, blocks: list[Block], malformed: list[dict[str, Any]]) -> None:
+    """Write blocks, of which the first may be a longer one of those there, and pointers at malformed lines."""
+    if blocks:
+        connection.execute(_BLOCK, [block.to_row() for block in blocks])
+    if malformed:
+        connection.execute(_MALFORMED, malformed)
 
 
 EVENT_CONSUMERS = (LastSeen.name, Rollups.name, Blocks.name)
