@@ -54,6 +54,8 @@ class Settings:
     events_max_bytes: int
     events_max_age: timedelta
     team: str
+    feed_bind: str
+    feed_port: int
 
     @property
     def auth_domain(self) -> str:
@@ -188,6 +190,8 @@ def _value(setting: Setting, environment: Mapping[str, str], from_file: Mapping[
 
 def _check_ports(settings: Settings) -> None:
     ports = {"API_PORT": settings.api_port, "HTTP_PORT": settings.http_port, "HTTPS_PORT": settings.https_port}
+    if settings.feed_bind:
+        ports["FEED_PORT"] = settings.feed_port
     for name, port in ports.items():
         for other, other_port in ports.items():
             if name < other and port == other_port:
@@ -202,6 +206,10 @@ def _parse_address(value: object) -> str:
         return str(ipaddress.ip_address(str(value)))
     except ValueError:
         raise ValueError("an IP address, such as 127.0.0.1") from None
+
+
+def _parse_optional_address(value: object) -> str:
+    return "" if value == "" else _parse_address(value)
 
 
 def _parse_port(value: object) -> int:
@@ -311,4 +319,12 @@ SETTINGS: tuple[Setting, ...] = (
         "auth.localhost",
         "auth domain of the account made at first start",
     ),
+    Setting(
+        "feed_bind",
+        _parse_optional_address,
+        str,
+        "",
+        "IP address on which edges of other machines reach this control plane; without one, none can",
+    ),
+    Setting("feed_port", _parse_port, lambda: 8401, "8401", "port of the feed for edges of other machines, TLS"),
 )
