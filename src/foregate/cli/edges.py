@@ -14,7 +14,9 @@ from foregate.cli.output import ask, note, note_change, print_facts, print_issue
 from foregate.cli.processes import AsJson, Parent
 from foregate.services.lean import without_terminal
 
-app = typer.Typer(help="Run the edge (agent and HAProxy) alone; join, list, expel edges.", invoke_without_command=True)
+_HELP = "Run the edge (agent and HAProxy) alone; join, list, expel edges."
+
+app = typer.Typer(help=_HELP, short_help="Run the edge alone; join, list, expel edges.", invoke_without_command=True)
 tokens = typer.Typer(help="Join tokens: make one, with which one machine becomes an edge.", no_args_is_help=True)
 app.add_typer(tokens, name="token")
 

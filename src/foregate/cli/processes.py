@@ -87,9 +87,9 @@ def api(
     from foregate.services.process import run_process
     from foregate.services.settings import load
 
-    given = {"listener": listener, "feed_listener": feed_listener}
-    sockets = {name: inherit(descriptor) for name, descriptor in given.items() if descriptor is not None}
-    run_process(instance_name("api", number), partial(run, **sockets), load(), parent=parent)
+    sockets = [None if descriptor is None else inherit(descriptor) for descriptor in (listener, feed_listener)]
+    runner = partial(run, listener=sockets[0], feed_listener=sockets[1])
+    run_process(instance_name("api", number), runner, load(), parent=parent)
 
 
 def worker(parent: Parent = None, number: Number = 1) -> None:
