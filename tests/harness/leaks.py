@@ -24,7 +24,7 @@ _KEY_FILES = re.compile(r"master\.key|admin\.token|edge/edge\.key|demo/token")
 _DIGEST_FILES = re.compile(r"records\.db(-wal)?|telemetry\.db(-wal)?|edge/state\.db(-wal)?|edge/maps/.*")
 # The local CA and the certificates the edge makes from it for its own TLS.
 _TLS_KEY_FILES = re.compile(r"edge/(ca|certs)/.*")
-_SECRET_FORM = re.compile(rb"(?:cfast|cfat|fgek)_[0-9A-Za-z]{40}[0-9a-f]{8}")
+_SECRET_FORM = re.compile(rb"(?:cfast|cfat|fgek|fgjt)_[0-9A-Za-z]{40}[0-9a-f]{8}")
 _HEX_RUN = re.compile(rb"[0-9A-Fa-f]{64,}")
 _BASE64_RUN = re.compile(rb"[0-9A-Za-z+/]{43,}")
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")

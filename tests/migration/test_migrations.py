@@ -35,6 +35,7 @@ def revisions(tree: str) -> list[str]:
 # The steps that homes have run, with what they were then. Only grows.
 RELEASED = {
     ("records", "0001"): "033e4002ba7bef0f5f0a1ec3a21a8a45ea44ae022b48daf8cfb6fb2c435f0cc8",
+    ("records", "0002"): "2e6933a97c224c98c4e270d55916000178f003b6ee71a59b692489581fdab8ca",
     ("telemetry", "0001"): "64222a3f518d0f41708f6cf57f3bdbc560be56a708ff1c2cc00261a6195096f1",
 }
 STEPS = [(tree, revision) for tree in TREES for revision in revisions(tree)]

@@ -29,8 +29,9 @@ from foregate.access.applications.model import (
 )
 from foregate.access.organization.edge_config import account_value
 from foregate.access.organization.model import OrganizationDraft
-from foregate.edge.parsing import parse_account, parse_app, parse_ingress, parse_keys, parse_token
-from foregate.edge.wire import AccountValue, AppValue, IngressValue, KeysValue, TokenValue
+from foregate.edge.parsing import parse_account, parse_app, parse_edge, parse_ingress, parse_keys, parse_token
+from foregate.edge.secrets import EdgeSecrets, open_secrets_with
+from foregate.edge.wire import AccountValue, AppValue, EdgeValue, IngressValue, KeysValue, TokenValue
 from foregate.tunnels.edge_config import ingress_value
 from foregate.tunnels.model import Configuration
 
@@ -38,14 +39,19 @@ SAMPLES = sorted((Path(__file__).parents[1] / "golden" / "wire").glob("*.json"))
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 TOKEN = ServiceToken("token")
-Value = TokenValue | AppValue | IngressValue | KeysValue | AccountValue
+Value = TokenValue | AppValue | IngressValue | KeysValue | AccountValue | EdgeValue
 PARSERS: dict[str, Callable[[dict[str, Any]], Value]] = {
     "token": parse_token,
     "app": parse_app,
     "ingress": parse_ingress,
     "keys": parse_keys,
     "account": parse_account,
+    "edge": parse_edge,
 }
+
+# A sealed box opens for ever too: made once with this private key.
+SEALING_KEY = bytes.fromhex("8008525a8a44e40792abbc30f4349e29783b118260b639e0af1b3410847e6249")
+EDGE_ID = "00000000-0000-4000-8000-0000000000ed"
 
 
 def sample(name: str) -> Any:
@@ -141,3 +147,8 @@ def test_ingress_is_still_written_as_its_sample() -> None:
 def test_an_account_is_still_written_as_its_sample() -> None:
     draft = OrganizationDraft("x", "Auth.example.com", None, False, ("www.example.com",))
     assert account_value(draft).to_wire() == sample("account.1.json")
+
+
+def test_the_secrets_in_the_sample_of_an_edge_still_open() -> None:
+    secrets = open_secrets_with(parse_edge(sample("edge.1.json")).sealed, EDGE_ID, SEALING_KEY)
+    assert secrets == EdgeSecrets({1: bytes(range(32)), 2: bytes(range(32, 64))}, b"m" * 32, b"s" * 32)

@@ -65,6 +65,15 @@ def not_found(message: str) -> Iterator[None]:
         raise Failure(ExitCode.NOT_FOUND, message) from error
 
 
+def find_edge(client: ControlClient, text: str) -> Item:
+    """An edge by id or name."""
+    edges: list[Item] = client.account("GET", "/foregate/edges").result
+    for edge in edges:
+        if text in (edge["id"], edge["name"]):
+            return edge
+    raise Failure(ExitCode.NOT_FOUND, f"There is no edge {text!r}; foregate edge list shows them.")
+
+
 def _find(
     client: ControlClient,
     path: str,

@@ -16,6 +16,7 @@ from foregate.services.lean import without_terminal
 
 Number = Annotated[int, typer.Option(hidden=True, min=1, help="Which of several in this home it is.")]
 Parent = Annotated[int | None, typer.Option(hidden=True, help="End when this process, our parent, dies.")]
+Listener = Annotated[int | None, typer.Option(hidden=True, help="An open listening socket.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _ASKED_EVERY_SECONDS = 0.1
@@ -75,7 +76,8 @@ def restart(
 def api(
     parent: Parent = None,
     number: Number = 1,
-    listener: Annotated[int | None, typer.Option(hidden=True, help="An open listening socket.")] = None,
+    listener: Listener = None,
+    feed_listener: Listener = None,
 ) -> None:
     """Run the control API alone."""
     without_terminal()
@@ -85,7 +87,8 @@ def api(
     from foregate.services.process import run_process
     from foregate.services.settings import load
 
-    runner = run if listener is None else partial(run, listener=inherit(listener))
+    sockets = [None if descriptor is None else inherit(descriptor) for descriptor in (listener, feed_listener)]
+    runner = partial(run, listener=sockets[0], feed_listener=sockets[1])
     run_process(instance_name("api", number), runner, load(), parent=parent)
 
 

@@ -15,6 +15,7 @@ class ErrorCode(StrEnum):
     INVALID_INPUT = "invalid_input"
     UNSUPPORTED = "unsupported"
     NOT_FOUND = "not_found"
+    GONE = "gone"
     ALREADY_EXISTS = "already_exists"
     IN_USE = "in_use"
     UNAUTHENTICATED = "unauthenticated"

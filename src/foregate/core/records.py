@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WIRE_VERSION = 1
-KEY_FORM = re.compile(r"(token|app|ingress|keys|account)/[A-Za-z0-9.*_-]{1,255}")
+KEY_FORM = re.compile(r"(token|app|ingress|keys|account|edge)/[A-Za-z0-9.*_-]{1,255}")
 
 
 class RecordRefused(Exception):
@@ -33,7 +33,7 @@ class Record:
 
     @property
     def kind(self) -> str:
-        """`token`, `app`, `ingress`, `keys` or `account`."""
+        """`token`, `app`, `ingress`, `keys`, `account` or `edge`."""
         return self.key.partition("/")[0]
 
     @property

@@ -18,6 +18,7 @@ from foregate.core.errors import invalid
 SERVICE_TOKEN_PREFIX = "cfast_"
 API_TOKEN_PREFIX = "cfat_"
 EDGE_KEY_PREFIX = "fgek_"
+EDGE_JOIN_TOKEN_PREFIX = "fgjt_"
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SYMBOL_OF_BYTE = bytes(ord(_ALPHABET[byte % 62]) for byte in range(256))
 _REJECTED_BYTES = bytes(range(248, 256))

@@ -64,15 +64,66 @@ api_tokens = Table(
     CheckConstraint("status IN ('active', 'disabled')", name="api_token_status"),
 )
 
+# An edge shows itself by an edge key (the one of a home's own machine) or by a certificate (one that joined).
 edges = Table(
     "edges",
     metadata,
     _id(),
-    Column("name", Text, nullable=False, unique=True),
-    Column("key_digest", LargeBinary, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("group_name", Text, nullable=False),
+    Column("key_digest", LargeBinary, nullable=True),
+    Column("sealing_key", LargeBinary, nullable=True),  # public: what only this edge may read is sealed to it
+    Column("secrets_mark", LargeBinary, nullable=True),  # which secrets its newest record holds
     _moment("created_at"),
     _moment("revoked_at", nullable=True),
-    CheckConstraint("typeof(key_digest) = 'blob' AND length(key_digest) = 32", name="edge_key_digest_form"),
+    CheckConstraint("(key_digest IS NULL) <> (sealing_key IS NULL)", name="edge_shows_itself_in_one_way"),
+    CheckConstraint(
+        "key_digest IS NULL OR (typeof(key_digest) = 'blob' AND length(key_digest) = 32)", name="edge_key_digest_form"
+    ),
+    CheckConstraint(
+        "sealing_key IS NULL OR (typeof(sealing_key) = 'blob' AND length(sealing_key) = 32)",
+        name="edge_sealing_key_form",
+    ),
+    # The name of an edge that was expelled may be given again.
+    Index("edges_name", "name", unique=True, sqlite_where=text("revoked_at IS NULL")),
+)
+
+# The certificates by which joined edges may show themselves; those before the newest that was used are gone.
+edge_certificates = Table(
+    "edge_certificates",
+    metadata,
+    Column("fingerprint", LargeBinary, primary_key=True),  # SHA-256 of the certificate
+    Column("edge_id", Text, ForeignKey("edges.id"), nullable=False),
+    _moment("issued_at"),
+    _moment("expires_at"),
+    CheckConstraint("typeof(fingerprint) = 'blob' AND length(fingerprint) = 32", name="edge_certificate_form"),
+    Index("edge_certificates_edge", "edge_id", "issued_at"),
+)
+
+edge_join_tokens = Table(
+    "edge_join_tokens",
+    metadata,
+    _id(),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("group_name", Text, nullable=False),
+    Column("edge_id", Text, ForeignKey("edges.id"), nullable=True),  # the edge that is to join again; null: a new one
+    _moment("created_at"),
+    _moment("expires_at"),
+    _moment("used_at", nullable=True),
+    Column("used_by", LargeBinary, nullable=True),  # SHA-256 of the public key that joined with it
+    CheckConstraint("typeof(digest) = 'blob' AND length(digest) = 32", name="edge_join_token_digest_form"),
+    CheckConstraint("(used_at IS NULL) = (used_by IS NULL)", name="edge_join_token_used_by_somebody"),
+)
+
+# The one CA of the feed: it vouches for the control plane to its edges, and for edges to the control plane.
+feed_authority = Table(
+    "feed_authority",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("certificate", Text, nullable=False),
+    Column("private_key", LargeBinary, nullable=False),  # encrypted under the key encryption key
+    _moment("created_at"),
+    CheckConstraint("id = 1", name="one_feed_authority"),
 )
 
 organizations = Table(
@@ -319,6 +370,9 @@ CONTROL_PLANE = Rights(
         "accounts": _kept(accounts),
         "api_tokens": _kept(api_tokens, "digest"),
         "edges": _kept(edges, "key_digest"),
+        "edge_certificates": _full(edge_certificates, "edge_id"),
+        "edge_join_tokens": _full(edge_join_tokens, "digest"),
+        "feed_authority": _APPEND,
         "organizations": _kept(organizations),
         "signing_keys": TableRights(may_insert=True, may_delete=True, updatable=frozenset({"retires_at"})),
         "key_settings": _kept(key_settings),

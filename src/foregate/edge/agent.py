@@ -2,7 +2,8 @@
 
 On start it serves from its own disk at once, taking over what an earlier agent left running; then it follows the feed.
 Told to stop it drains HAProxy; told to hand over (SIGUSR1) it goes and leaves HAProxy running, and so it does when it
-fails: who starts the next agent loses no request. One event loop; everything is given to it by `services/edge.py`.
+fails: who starts the next agent loses no request. Expelled by the control plane, it stops serving. One event loop;
+everything is given to it by `services/edge.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from foregate.edge.certificates import Certificates
 from foregate.edge.compiler import Compiler
 from foregate.edge.config_records import ConfigRecords
 from foregate.edge.engine import Engine
-from foregate.edge.feed_client import FeedClient
+from foregate.edge.feed_client import Expelled, FeedClient
 from foregate.edge.fleet import Fleet
 from foregate.edge.following import Following, StateThread
 from foregate.edge.hot_entries import HotEntries
+from foregate.edge.identity import EdgeIdentity
 from foregate.edge.paths import EdgePaths
 from foregate.edge.reporting import Reporter
 from foregate.edge.shipping import Batch, Shipper
@@ -52,9 +54,7 @@ _FLUSH_SECONDS = 4.0
 class AgentSettings:
     """`worker_owner`: user and group id of the workers where they are not ours."""
 
-    edge_id: str
-    edge_key: str = field(repr=False)
-    control_plane_url: str
+    identity: EdgeIdentity
     spool_max_bytes: int
     worker_owner: tuple[int, int] | None = None
 
@@ -65,7 +65,7 @@ class Agent:
     def __init__(self, settings: AgentSettings, paths: EdgePaths, workers: Workers, compiler: Compiler) -> None:
         self._settings = settings
         self._paths = paths
-        self._http = control_plane.connect(settings.control_plane_url, settings.edge_id, settings.edge_key)
+        self._http = settings.identity.connect()
         self._state = StateThread(open_state(paths))
         self._fleet = Fleet(workers, paths, self._worker_ended)
         self._maps = TokenMaps(self._fleet)
@@ -85,8 +85,7 @@ class Agent:
         )
         self._following = Following(
             paths=paths,
-            edge_id=settings.edge_id,
-            edge_key=settings.edge_key,
+            identity=settings.identity,
             state=self._state,
             http=self._http,
             engine=self._engine,
@@ -112,6 +111,10 @@ class Agent:
                 task.result()  # raises what a task failed of
             if stop.is_set():
                 await self._end(tasks)
+        except Expelled:
+            log.error("edge_expelled", haproxy="ended")
+            await self._end(tasks)
+            raise
         except StateDamaged as error:
             put_aside(self._paths, error)
             raise
@@ -121,7 +124,7 @@ class Agent:
             await _cancel(tasks)
             await self._close()
             loop.remove_signal_handler(signal.SIGUSR1)
-            log.info("agent_ends", haproxy="ended" if stop.is_set() else "goes on")
+            log.info("agent_ends", haproxy="goes on" if self._fleet.processes() else "ended")
 
     def _works(self) -> list[Coroutine[Any, Any, object]]:
         return [

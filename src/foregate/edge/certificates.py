@@ -7,7 +7,6 @@ called by the agent when hosts change and once a day.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.core.masterkey import write_private
+from foregate.edge.x509_building import builder, new_authority, new_key, private_pem, public_der, sign_leaf
 
 _CA_LIFE = timedelta(days=3_650)
 # As long as public CAs give today; renewed with a third left, so that an edge switched off for weeks still starts well.
@@ -80,7 +80,7 @@ class Certificates:
         certificate_path, key_path = self._ca_folder / "ca.pem", self._ca_folder / "ca.key"
         if not certificate_path.exists() and not key_path.exists():
             self._ca_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            certificate, key = _new_authority(now)
+            certificate, key = new_authority("Foregate local CA", now, _CA_LIFE, backdate=_BACKDATE)
             write_private(key_path, key)
             write_private(certificate_path, certificate)
         try:
@@ -121,55 +121,17 @@ class Certificates:
         return has_changed
 
 
-def _new_authority(now: datetime) -> tuple[bytes, bytes]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    # The name tells two homes' CAs apart in a trust store.
-    digest = hashlib.sha256(_public_bytes(key.public_key())).hexdigest()[:8]
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Foregate local CA {digest}")])
-    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-    certificate = (
-        _builder(name, name, key.public_key(), now, _CA_LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return certificate.public_bytes(serialization.Encoding.PEM), _private_bytes(key)
-
-
 def _issue(authority: Authority, host: str, now: datetime) -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = new_key()
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, host)] if len(host) <= _COMMON_NAME_LENGTH else []
-    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
-    certificate = (
-        _builder(x509.Name(attributes), authority.certificate.subject, key.public_key(), now, _LEAF_LIFE)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=not attributes)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.certificate.public_key()),  # type: ignore[arg-type]
-            critical=False,
-        )
-        .sign(authority.key, hashes.SHA256())
-    )
+    issuer, not_after = authority.certificate.subject, now + _LEAF_LIFE
+    unsigned = builder(
+        x509.Name(attributes), issuer, key.public_key(), not_before=now - _BACKDATE, not_after=not_after
+    ).add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=not attributes)
+    purpose = ExtendedKeyUsageOID.SERVER_AUTH
+    leaf = sign_leaf(unsigned, key.public_key(), authority.certificate, authority.key, purpose)
     chain = authority.certificate.public_bytes(serialization.Encoding.PEM)
-    return _private_bytes(key) + certificate.public_bytes(serialization.Encoding.PEM) + chain
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, life: timedelta
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATE)
-        .not_valid_after(now + life)
-    )
+    return private_pem(key) + leaf.public_bytes(serialization.Encoding.PEM) + chain
 
 
 def _still_good(path: Path, authority: Authority, host: str, now: datetime) -> bytes | None:
@@ -190,7 +152,7 @@ def _check_own(content: bytes, now: datetime) -> set[str]:
     certificates = x509.load_pem_x509_certificates(content)
     key = serialization.load_pem_private_key(_key_part(content), None)
     leaf = certificates[0]
-    if _public_bytes(key.public_key()) != _public_bytes(leaf.public_key()):
+    if public_der(key.public_key()) != public_der(leaf.public_key()):
         raise ValueError("its key belongs to another certificate")
     if leaf.not_valid_after_utc <= now:
         raise ValueError("it has expired")
@@ -219,13 +181,3 @@ def _is_covered(name: str, covered: set[str]) -> bool:
 
 def _file_name(name: str) -> str:
     return "1-" + name.replace("*", "_")
-
-
-def _private_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
-    form = serialization.PrivateFormat.PKCS8
-    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-
-
-def _public_bytes(key: object) -> bytes:
-    encode = key.public_bytes  # type: ignore[attr-defined]
-    return bytes(encode(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))

@@ -7,33 +7,21 @@ import binascii
 
 import httpx
 
-from foregate.edge.feed_client import FeedBroken, unreachable
+from foregate.edge.feed_client import EXPELLED_STATUS, Expelled, FeedBroken, unreachable
 from foregate.edge.shipping import Batch, BatchRefused, ControlPlaneAway
 
-_TIMEOUT_SECONDS = 10.0
 # Answers that say that the batch itself is wrong; any other failure may pass.
 _REFUSALS = frozenset({400, 413, 422})
 
 
-def connect(base_url: str, edge_id: str, edge_key: str) -> httpx.AsyncClient:
-    """A client for the control plane; one for all of an edge's calls."""
-    return httpx.AsyncClient(
-        base_url=base_url,
-        headers={"Authorization": f"Edge {edge_id}:{edge_key}", "Accept-Encoding": "identity"},
-        timeout=_TIMEOUT_SECONDS,
-        # The feed, one batch of events and one report at a time, and a fetch of the secrets.
-        limits=httpx.Limits(max_connections=8, max_keepalive_connections=4),
-        # A proxy from the environment must not get between an edge and its own machine.
-        trust_env=False,
-    )
-
-
 async def fetch_secrets(http: httpx.AsyncClient) -> bytes:
-    """The sealed secrets. FeedBroken where the control plane does not give them."""
+    """The sealed secrets. FeedBroken where the control plane does not give them, Expelled where it never will."""
     try:
         answer = await http.get("/edge/v1/secrets")
+        if answer.status_code == EXPELLED_STATUS:
+            raise Expelled
         if answer.status_code != 200:
-            raise FeedBroken(f"the control plane answered {answer.status_code} to the edge key")
+            raise FeedBroken(f"the control plane answered {answer.status_code} to this edge{_said(answer)}")
         return base64.b64decode(answer.json()["sealed"], validate=True)
     except (httpx.HTTPError, OSError) as error:
         raise FeedBroken(unreachable(error)) from error
@@ -55,3 +43,11 @@ async def post_events(http: httpx.AsyncClient, batch: Batch) -> int:
         raise ControlPlaneAway(unreachable(error)) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ControlPlaneAway("the control plane's answer cannot be read") from error
+
+
+def _said(answer: httpx.Response) -> str:
+    """The sentence of a refusal, behind a colon; empty where there is none."""
+    try:
+        return f": {answer.json()['errors'][0]['message']}"
+    except (ValueError, LookupError, TypeError):
+        return ""

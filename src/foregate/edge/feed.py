@@ -1,7 +1,8 @@
 """The control plane's side of an edge's conversation: `/edge/v1/` secrets, feed, events, reports.
 
-An edge shows itself by its edge key, never by a service or API token: what repairs the tokens must not depend on them.
-What is done with events and reports is injected; nothing here reads a database.
+Who an edge is, a gate says (`edge/feed_gates.py`): by its edge key or by its certificate, never by a service or API
+token, as what repairs the tokens must not depend on them. What is done with events and reports is injected; nothing
+here reads a database.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from foregate.core.errors import ErrorCode, ForegateError, invalid
-from foregate.edge.followers import Followers
-from foregate.edge.secrets import EdgeSecrets, seal_secrets
+from foregate.edge.feed_gates import Gate
+from foregate.edge.followers import Followers, Reader
 
 # One batch is at most 4 MB of lines; packing makes the worst of them a few kilobytes longer.
 MAX_EVENTS_BYTES = 4_194_304
@@ -40,13 +41,11 @@ class EventBatch:
 
 @dataclass(frozen=True, slots=True)
 class FeedParts:
-    """What the endpoints call. `authenticate` takes the Authorization header and gives the edge's id, or None;
-    `ingest` gives the byte at which the next batch of that worker should start, and may be called again with the
-    same batch; `take_report` gets the edge's id and its report."""
+    """What the endpoints call. `ingest` gives the byte at which the next batch of that worker should start, and may be
+    called again with the same batch; `take_report` gets the edge's id and its report."""
 
     followers: Followers
-    secrets: Callable[[], EdgeSecrets]
-    authenticate: Callable[[str], Awaitable[str | None]]
+    gate: Gate
     ingest: Callable[[EventBatch], Awaitable[int]]
     take_report: Callable[[str, dict[str, Any]], Awaitable[None]]
 
@@ -56,18 +55,20 @@ def feed_router(parts: FeedParts) -> APIRouter:
     router = APIRouter(prefix="/edge/v1", include_in_schema=False)
 
     @router.get("/secrets")
-    async def secrets(authorization: Annotated[str, Header()] = "") -> dict[str, str]:
-        edge_id = await _edge(parts, authorization)
-        edge_key = authorization.partition(":")[2].strip()
-        return {"sealed": base64.b64encode(seal_secrets(parts.secrets(), edge_id, edge_key)).decode()}
+    async def secrets(request: Request) -> dict[str, str]:
+        caller = await parts.gate.admit(request)
+        return {"sealed": base64.b64encode(caller.sealed_secrets()).decode()}
 
     @router.get("/feed")
     async def feed(
-        after: Annotated[int, Query(ge=0, le=_MAX_OFFSET)] = 0, authorization: Annotated[str, Header()] = ""
+        request: Request,
+        after: Annotated[int, Query(ge=0, le=_MAX_OFFSET)] = 0,
+        version: Annotated[int, Query(ge=1)] = 1,
     ) -> StreamingResponse:
-        await _edge(parts, authorization)
+        caller = await parts.gate.admit(request)
+        lines = parts.followers.follow(after, Reader(caller.edge_id, version))
         headers = {"Cache-Control": "no-store"}
-        return StreamingResponse(parts.followers.follow(after), media_type="application/x-ndjson", headers=headers)
+        return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 
     @router.post("/events")
     async def events(
@@ -75,32 +76,25 @@ def feed_router(parts: FeedParts) -> APIRouter:
         worker: str,
         offset: Annotated[int, Query(ge=0, le=_MAX_OFFSET)],
         final: Annotated[int, Query(ge=0, le=1)] = 0,
-        authorization: Annotated[str, Header()] = "",
     ) -> dict[str, int]:
-        edge_id = await _edge(parts, authorization)
+        caller = await parts.gate.admit(request)
         if not _WORKER.fullmatch(worker):
             raise invalid("worker must be 1 to 64 letters, digits, hyphens or underscores.")
-        body = await _body(request, MAX_EVENTS_BYTES)
-        next_offset = await parts.ingest(EventBatch(edge_id, worker, offset, bool(final), body))
+        body = await read_body(request, MAX_EVENTS_BYTES)
+        next_offset = await parts.ingest(EventBatch(caller.edge_id, worker, offset, bool(final), body))
         return {"next_offset": next_offset}
 
     @router.post("/reports")
-    async def reports(request: Request, authorization: Annotated[str, Header()] = "") -> Response:
-        edge_id = await _edge(parts, authorization)
-        await parts.take_report(edge_id, _parse_report(await _body(request, MAX_REPORT_BYTES)))
+    async def reports(request: Request) -> Response:
+        caller = await parts.gate.admit(request)
+        await parts.take_report(caller.edge_id, _parse_report(await read_body(request, MAX_REPORT_BYTES)))
         return Response(status_code=200)
 
     return router
 
 
-async def _edge(parts: FeedParts, authorization: str) -> str:
-    edge_id = await parts.authenticate(authorization)
-    if edge_id is None:
-        raise ForegateError(ErrorCode.UNAUTHENTICATED, "Give a valid edge key as Authorization: Edge <edge id>:<key>.")
-    return edge_id
-
-
-async def _body(request: Request, most: int) -> bytes:
+async def read_body(request: Request, most: int) -> bytes:
+    """The whole body. ForegateError(TOO_LARGE) beyond `most` bytes."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -2,7 +2,7 @@
 
 Nothing a control plane or the network between may do ends it: refused connections, stalls, garbage, repeats, gaps and a
 control plane that went back are each noted with a reason in `status` and met by going on or reconnecting. What a record
-is worth is not judged here. One event loop.
+is worth is not judged here. What does end it is word that this edge is expelled. One event loop.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import httpx
 import structlog
 
 from foregate.edge.feed_lines import (
+    FEED_VERSION,
     HEARTBEAT_SECONDS,
     MAX_LINE_BYTES,
     Garbage,
     Heartbeat,
     Line,
+    Passed,
     RecordLine,
     SnapshotBegin,
     SnapshotEnd,
@@ -62,6 +64,10 @@ class FeedHandler(Protocol):
         """The snapshot is whole."""
         ...
 
+    async def passed(self, seq: int) -> None:
+        """Whatever there was up to `seq` and did not come is of no concern to this edge."""
+        ...
+
     async def caught_up(self, seq: int) -> None:
         """Everything up to `seq` has been sent."""
         ...
@@ -82,6 +88,14 @@ class FeedStatus:
 
 class FeedBroken(Exception):
     """This connection is of no more use; the text says why."""
+
+
+class Expelled(Exception):
+    """The control plane has expelled this edge, for good. It must not serve any more."""
+
+
+# The answer to an edge that has been expelled (`ErrorCode.GONE`).
+EXPELLED_STATUS = 410
 
 
 class FeedClient:
@@ -107,7 +121,7 @@ class FeedClient:
         self.status = FeedStatus("connecting", "", time.time())
 
     async def run(self) -> None:
-        """Follow the feed for ever."""
+        """Follow the feed for ever. Expelled ends it."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
             started = time.monotonic()
@@ -125,7 +139,7 @@ class FeedClient:
         self._set("connecting", self.status.reason)
         await self._prepare()
         self._seen = after = self._handler.cursor()
-        lines: asyncio.Queue[Line | FeedBroken] = asyncio.Queue(_READ_AHEAD_LINES)
+        lines: asyncio.Queue[Line | FeedBroken | Expelled] = asyncio.Queue(_READ_AHEAD_LINES)
         reader = asyncio.create_task(self._read(after, lines))
         try:
             while True:
@@ -135,19 +149,22 @@ class FeedClient:
             with suppress(asyncio.CancelledError):
                 await reader
 
-    async def _read(self, after: int, lines: asyncio.Queue[Line | FeedBroken]) -> None:
+    async def _read(self, after: int, lines: asyncio.Queue[Line | FeedBroken | Expelled]) -> None:
         """Puts each line into the queue, and at last why there are no more."""
         try:
             timeout = httpx.Timeout(5.0, read=self._stall_seconds)
-            request = self._http.stream("GET", "/edge/v1/feed", params={"after": after}, timeout=timeout)
+            query = {"after": after, "version": FEED_VERSION}
+            request = self._http.stream("GET", "/edge/v1/feed", params=query, timeout=timeout)
             async with request as response:
+                if response.status_code == EXPELLED_STATUS:
+                    raise Expelled
                 if response.status_code != 200:
                     raise FeedBroken(f"the control plane answered {response.status_code}")
                 self._set("following", "", connections=self.status.connections + 1)
                 async for text in self._lines(response):
                     await lines.put(parse_line(text))
             raise FeedBroken("the control plane ended the stream")
-        except FeedBroken as error:
+        except (FeedBroken, Expelled) as error:
             await lines.put(error)
         except TimeoutError:
             await lines.put(FeedBroken(f"stalled: nothing came for {self._stall_seconds:g} s"))
@@ -172,7 +189,7 @@ class FeedClient:
             if whole:
                 deadline = asyncio.get_running_loop().time() + self._stall_seconds
 
-    async def _deal(self, lines: list[Line | FeedBroken]) -> None:
+    async def _deal(self, lines: list[Line | FeedBroken | Expelled]) -> None:
         """Hand on what was read, records between two other lines in one batch."""
         self.status = replace(self.status, last_line_at=time.time())
         batch: list[dict[str, object]] = []
@@ -183,8 +200,11 @@ class FeedClient:
             await self._take(batch)
             batch = []
             match line:
-                case FeedBroken():
+                case FeedBroken() | Expelled():
                     raise line
+                case Passed(seq):
+                    self._seen = max(self._seen, seq)
+                    await self._handler.passed(seq)
                 case Garbage(reason):
                     self._strike(f"garbage: {reason}")
                 case SnapshotBegin():
@@ -232,6 +252,6 @@ def unreachable(error: Exception) -> str:
     return f"the control plane cannot be reached ({f'{type(error).__name__}: {error}'.rstrip(': ')})"
 
 
-def _rest(lines: asyncio.Queue[Line | FeedBroken]) -> list[Line | FeedBroken]:
+def _rest(lines: asyncio.Queue[Line | FeedBroken | Expelled]) -> list[Line | FeedBroken | Expelled]:
     """What else is in the queue already."""
     return [lines.get_nowait() for _ in range(lines.qsize())]

@@ -1,7 +1,8 @@
 """The lines of the feed, as both ends know them: one JSON object a line. Pure.
 
-A record is its wire object. Beside records stand `{"snapshot_begin": seq}`, `{"snapshot_end": seq, "records": n}` and
-`{"heartbeat": seq, "at": unix}`. What is none of these is garbage, with a reason; a reader never fails on a line.
+A record is its wire object. Beside records stand `{"snapshot_begin": seq}`, `{"snapshot_end": seq, "records": n}`,
+`{"heartbeat": seq, "at": unix}` and, from version 2 on, `{"passed": seq}`. What is none of these is garbage, with a
+reason; a reader never fails on a line. A reader says which version it knows, and gets no line of a later one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import orjson
 # The longest line is an application with many policies; beyond this the stream is not a feed at all.
 MAX_LINE_BYTES = 8 * 2**20
 HEARTBEAT_SECONDS = 5.0
+FEED_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,20 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """Everything up to `seq` has been sent or is of no concern to this edge."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Garbage:
     """A line that is no line of a feed."""
 
     reason: str
 
 
-Line = RecordLine | SnapshotBegin | SnapshotEnd | Heartbeat | Garbage
+Line = RecordLine | SnapshotBegin | SnapshotEnd | Heartbeat | Passed | Garbage
 
 
 def parse_line(text: bytes) -> Line:
@@ -68,6 +77,8 @@ def parse_line(text: bytes) -> Line:
     if "heartbeat" in found:
         at = found.get("at")
         return _with_seq(found, "heartbeat") or Heartbeat(found["heartbeat"], at if isinstance(at, int | float) else 0)
+    if "passed" in found:
+        return _with_seq(found, "passed") or Passed(found["passed"])
     if "snapshot_begin" in found:
         return _with_seq(found, "snapshot_begin") or SnapshotBegin(found["snapshot_begin"])
     if "snapshot_end" in found:
@@ -78,7 +89,7 @@ def parse_line(text: bytes) -> Line:
     return Garbage("an object of no known kind")
 
 
-def encode_line(line: SnapshotBegin | SnapshotEnd | Heartbeat) -> bytes:
+def encode_line(line: SnapshotBegin | SnapshotEnd | Heartbeat | Passed) -> bytes:
     """The line with its newline."""
     match line:
         case SnapshotBegin(seq):
@@ -87,6 +98,8 @@ def encode_line(line: SnapshotBegin | SnapshotEnd | Heartbeat) -> bytes:
             return orjson.dumps({"snapshot_end": seq, "records": records}) + b"\n"
         case Heartbeat(seq, at):
             return orjson.dumps({"heartbeat": seq, "at": at}) + b"\n"
+        case Passed(seq):
+            return orjson.dumps({"passed": seq}) + b"\n"
 
 
 def _with_seq(found: dict[str, object], name: str) -> Garbage | None:

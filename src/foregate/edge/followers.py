@@ -2,25 +2,60 @@
 
 The newest records stand in a bounded tail in memory, so a change costs no database read per follower. A follower that
 is behind the tail reads the log until it has caught up; one that starts from nothing, or from before what the log still
-holds, gets a snapshot. One event loop; the log is read through an injected `AsyncDatabase`.
+holds, gets a snapshot. Records about one edge (`edge/<id>`) go to that edge alone; it is told that others were passed
+over. One event loop; the log is read through an injected `AsyncDatabase`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
 
+import orjson
 from sqlalchemy import Connection
 
 from foregate.core.clock import Clock, utc_now
 from foregate.database.engine import AsyncDatabase
-from foregate.edge.feed_lines import HEARTBEAT_SECONDS, Heartbeat, SnapshotBegin, SnapshotEnd, encode_line
+from foregate.edge.feed_lines import HEARTBEAT_SECONDS, Heartbeat, Passed, SnapshotBegin, SnapshotEnd, encode_line
+from foregate.edge.rollout import EDGE_KIND
 from foregate.eventlog.model import EDGE_CONFIG, Bounds, EventLog, LogRecord
 
 # 8 MB of typical records: a follower may stall for the length of a burst without falling back to the log.
 _TAIL_RECORDS = 16_384
 _PAGE_RECORDS = 2_000
+_EDGE_RECORD = f"{EDGE_KIND}/"
+# `Record.to_wire` begins with version and key.
+_KEY_WITHIN_BYTES = 24
+
+# seq, the edge that alone it concerns ('': all), the line with its newline
+_TailLine = tuple[int, str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who follows: an edge, and the version of the feed that it knows."""
+
+    edge_id: str
+    version: int = 1
+
+    def pick(self, lines: Iterable[_TailLine]) -> bytes:
+        """What of these lines is for this edge, in order."""
+        chosen: list[bytes] = []
+        passed = 0
+        for seq, owner, line in lines:
+            is_own = self.version > 1 and owner == self.edge_id
+            passed = seq if owner and not is_own else 0
+            if not passed:
+                chosen.append(line)
+        if passed and self.version > 1:
+            chosen.append(encode_line(Passed(passed)))
+        return b"".join(chosen)
+
+    def told_by(self, lines: list[_TailLine]) -> int:
+        """Up to which seq an edge is, once it has read what was picked of these lines."""
+        return max(seq for seq, owner, _ in lines if self.version > 1 or not owner)
 
 
 class Followers:
@@ -39,11 +74,12 @@ class Followers:
         self._log = log
         self._clock = clock
         self._heartbeat_seconds = heartbeat_seconds
-        self._tail: deque[tuple[int, bytes]] = deque(maxlen=tail_records)
+        self._tail: deque[_TailLine] = deque(maxlen=tail_records)
         self._tail_after = 0  # the tail holds every record above this seq
         self._last = 0
         self._changed = asyncio.Event()
         self._is_closed = False
+        self._expelled: set[str] = set()
 
     async def start(self) -> None:
         """Learn where the log ends."""
@@ -56,8 +92,16 @@ class Followers:
                 continue
             if len(self._tail) == self._tail.maxlen:
                 self._tail_after = self._tail[0][0]
-            self._tail.append((seq, line + b"\n"))
+            owner, is_expelled = _concerns(line)
+            self._tail.append((seq, owner, line + b"\n"))
             self._last = seq
+            if is_expelled:
+                self._expelled.add(owner)
+        self._wake()
+
+    def expel(self, edge_id: str) -> None:
+        """End the streams of this edge. Its record, once published, has the same effect in every process."""
+        self._expelled.add(edge_id)
         self._wake()
 
     def close(self) -> None:
@@ -65,27 +109,29 @@ class Followers:
         self._is_closed = True
         self._wake()
 
-    async def follow(self, after: int) -> AsyncIterator[bytes]:
-        """The feed after seq `after`, as bytes of whole lines; goes on until `close` or until nobody reads."""
+    async def follow(self, after: int, reader: Reader) -> AsyncIterator[bytes]:
+        """The feed after seq `after`, as bytes of whole lines; goes on until `close`, until nobody reads, or until the
+        edge is expelled."""
         yield encode_line(Heartbeat(min(after, self._last), self._clock().timestamp()))
         start = (await self._bounds()).start
-        position = after
+        position = told = after
         if after == 0 or after < start:
             async for reached, chunk in self._snapshot():
-                position = reached
+                position = told = reached
                 yield chunk
-        while not self._is_closed:
+        while not self._is_closed and reader.edge_id not in self._expelled:
             changed = self._changed
             if position < self._tail_after:
-                page = await self._page(position)
-                position = page[-1].offset if page else self._tail_after
-                if page:
-                    yield _join(page)
-            elif fresh := self._newer(position):
-                position = fresh[-1][0]
-                yield b"".join(line for _, line in fresh)
+                lines = [_tail_line(record) for record in await self._page(position)]
+                position = lines[-1][0] if lines else self._tail_after
+            elif lines := self._newer(position):
+                position = lines[-1][0]
             elif not await _within(changed, self._heartbeat_seconds):
-                yield encode_line(Heartbeat(self._last, self._clock().timestamp()))
+                # What it was told of, not what there is: more than that is a gap to whoever reads it.
+                yield encode_line(Heartbeat(min(told, self._last), self._clock().timestamp()))
+            if chunk := reader.pick(lines):
+                told = reader.told_by(lines)
+                yield chunk
 
     async def _snapshot(self) -> AsyncIterator[tuple[int, bytes]]:
         """(position, chunk). Reads to the end of the log, not to where it ended at first: a key that moves there
@@ -95,14 +141,15 @@ class Followers:
         yield 0, encode_line(SnapshotBegin(end))
         while page := await self._page(position):
             position = page[-1].offset
-            records += len(page)
-            yield position, _join(page)
+            lines = [record.value + b"\n" for record in page if not record.key.startswith(_EDGE_RECORD)]
+            records += len(lines)
+            yield position, b"".join(lines)
         position = max(position, end)
         yield position, encode_line(SnapshotEnd(end, records))
 
-    def _newer(self, position: int) -> list[tuple[int, bytes]]:
+    def _newer(self, position: int) -> list[_TailLine]:
         """The tail's records above `position`, oldest first, without walking the whole tail."""
-        found: list[tuple[int, bytes]] = []
+        found: list[_TailLine] = []
         for item in reversed(self._tail):
             if item[0] <= position:
                 break
@@ -121,8 +168,19 @@ class Followers:
         changed.set()
 
 
-def _join(page: list[LogRecord]) -> bytes:
-    return b"".join(record.value + b"\n" for record in page)
+def _tail_line(record: LogRecord) -> _TailLine:
+    owner = record.key.removeprefix(_EDGE_RECORD) if record.key.startswith(_EDGE_RECORD) else ""
+    return record.offset, owner, record.value + b"\n"
+
+
+def _concerns(line: bytes) -> tuple[str, bool]:
+    """The edge that the record in this line is about, '' for one that concerns all; and whether it is expelled by
+    it."""
+    if _EDGE_RECORD.encode() not in line[:_KEY_WITHIN_BYTES]:
+        return "", False
+    record = orjson.loads(line)
+    value = record["value"] or {}
+    return record["key"].removeprefix(_EDGE_RECORD), value.get("expelled") is True
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

@@ -16,16 +16,19 @@ from typing import Any, TypeVar
 import httpx
 import structlog
 
+from foregate.core.records import RecordRefused, open_record
 from foregate.edge import base_map, control_plane, wire
 from foregate.edge.compiler import entry_form
 from foregate.edge.engine import Engine
-from foregate.edge.feed_client import FeedBroken
+from foregate.edge.feed_client import Expelled, FeedBroken
 from foregate.edge.feed_lines import SnapshotEnd
+from foregate.edge.identity import EdgeIdentity
 from foregate.edge.intake import Intake, Taken, TokenEntry
+from foregate.edge.parsing import parse_edge
 from foregate.edge.paths import EdgePaths
-from foregate.edge.rollout import Checks
+from foregate.edge.rollout import EDGE_KIND, Checks, claimed_key
 from foregate.edge.sealing import SealBroken
-from foregate.edge.secrets import EdgeSecrets, keep_secrets, load_secrets, open_secrets
+from foregate.edge.secrets import EdgeSecrets, keep_secrets
 from foregate.edge.signing import open_signer
 from foregate.edge.state import State, StateDamaged
 from foregate.edge.token_maps import TokenMaps
@@ -67,8 +70,7 @@ class Following:
         self,
         *,
         paths: EdgePaths,
-        edge_id: str,
-        edge_key: str,
+        identity: EdgeIdentity,
         state: StateThread,
         http: httpx.AsyncClient,
         engine: Engine,
@@ -78,8 +80,7 @@ class Following:
     ) -> None:
         """`on_change` is called when there is something to report."""
         self._paths = paths
-        self._edge_id = edge_id
-        self._edge_key = edge_key
+        self._identity = identity
         self._state = state
         self._http = http
         self._engine = engine
@@ -97,8 +98,10 @@ class Following:
         self._cursor = await self._state.run(State.number, "cursor")
         self._is_complete = bool(await self._state.run(State.number, "is_complete"))
         try:
-            secrets = load_secrets(self._paths.secrets, self._edge_id, self._edge_key)
-            problem = "they are missing" if self._is_complete else ""
+            secrets = self._identity.open(self._paths.secrets.read_bytes())
+            problem = ""
+        except FileNotFoundError:
+            secrets, problem = None, "they are missing" if self._is_complete else ""
         except SealBroken as error:
             secrets, problem = None, str(error)
         if secrets is not None:
@@ -115,23 +118,14 @@ class Following:
         """Before each connection. FeedBroken where the secrets cannot be had."""
         # Whoever finds a record damaged on the disk puts the position kept there back.
         self._cursor = await self._state.run(State.number, "cursor")
-        sealed = await control_plane.fetch_secrets(self._http)
-        try:
-            secrets = open_secrets(sealed, self._edge_id, self._edge_key)
-        except SealBroken as error:
-            raise FeedBroken("the control plane's secrets do not open under this edge's key") from error
-        if secrets != self._engine.secrets:
-            try:
-                await asyncio.to_thread(keep_secrets, self._paths.secrets, sealed)
-                await self._know(secrets)
-            except OSError as error:
-                raise FeedBroken(str(error)) from error
+        await self._take_secrets(await control_plane.fetch_secrets(self._http))
         self.problem = ""
         if self._intake is not None:
             self._intake.abandon_snapshot()
 
     async def take(self, records: list[dict[str, object]]) -> None:
         """See `FeedHandler.take`."""
+        await self._take_own(records)
         before = self._cursor
         try:
             # Once something could not be kept, nothing after it may be, or it would never be asked for again.
@@ -161,6 +155,12 @@ class Following:
         await self._bring(taken, before)
         await self._complete()
 
+    async def passed(self, seq: int) -> None:
+        """See `FeedHandler.passed`."""
+        if not self.problem:
+            before = self._cursor
+            await self._bring(await self._change(lambda intake: intake.passed(seq)), before)
+
     async def caught_up(self, seq: int) -> None:
         """See `FeedHandler.caught_up`. Where something could not be kept, this is the moment to ask for it again."""
         if self.problem:
@@ -168,6 +168,39 @@ class Following:
         await self._change(lambda _: None)  # whether the position still holds
         if seq and seq <= self._cursor:
             await self._complete()
+
+    async def _take_own(self, records: list[dict[str, object]]) -> None:
+        """What records say of this edge itself: that it is expelled, or other secrets. Looked at before the rest of
+        the batch, which may need them."""
+        own = f"{EDGE_KIND}/{self._identity.edge_id}"
+        for wire_record in records:
+            if claimed_key(wire_record) != own or self._intake is None:
+                continue
+            try:
+                record = open_record(self._intake.checks.mac_key, wire_record)
+                value = parse_edge(record.value) if record.value is not None else None
+            except RecordRefused as error:
+                log.error("record_refused", key=own, reason=str(error))
+                continue
+            if value is not None and value.is_expelled:
+                raise Expelled
+            if value is not None:
+                await self._take_secrets(value.sealed)
+
+    async def _take_secrets(self, sealed: bytes) -> None:
+        """Go on with these, if they are others. FeedBroken where they are not this edge's, or cannot be kept."""
+        try:
+            secrets = self._identity.open(sealed)
+        except SealBroken as error:
+            raise FeedBroken("the control plane's secrets do not open under this edge's key") from error
+        known = self._engine.secrets
+        if known is not None and (secrets == known or secrets.is_older_than(known)):
+            return
+        try:
+            await asyncio.to_thread(keep_secrets, self._paths.secrets, sealed)
+            await self._know(secrets)
+        except OSError as error:
+            raise FeedBroken(str(error)) from error
 
     async def _bring(self, taken: Taken, before: int) -> None:
         """From the state into HAProxy, and to those who want to know."""

@@ -80,6 +80,15 @@ class Intake:
                 self._state.see(known)
         return taken
 
+    def passed(self, seq: int) -> Taken:
+        """What there was up to `seq` and did not come concerns this edge no more than if it had never been."""
+        taken = Taken(cursor=self._state.number("cursor"))
+        if seq > taken.cursor and not self._in_snapshot:
+            taken.cursor = seq
+            with self._state.transaction():
+                self._state.set_number("cursor", seq)
+        return taken
+
     def revocations(self, wire_records: Iterable[object]) -> dict[str, str | None]:
         """The tokens that these records delete or disable, with their entries, in case nothing can be kept now: a
         revocation is not to wait for a disk. Writes nothing; the records must come again."""

@@ -5,6 +5,7 @@ Strict on what it knows; ignores fields it does not know, as wire formats only g
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
@@ -14,6 +15,7 @@ from foregate.edge.wire import (
     AccountValue,
     AnyTokenSelector,
     AppValue,
+    EdgeValue,
     EveryoneSelector,
     GroupSelector,
     IngressRule,
@@ -103,6 +105,18 @@ def parse_account(value: dict[str, Any]) -> AccountValue:
         denies_unmatched_requests=_bool(value, "deny_unmatched_requests"),
         exempted_hosts=tuple(_list(value, "exempted_hosts")),
     )
+
+
+def parse_edge(value: dict[str, Any]) -> EdgeValue:
+    """An `edge/` record's value. Whether the box opens is for the edge alone to see."""
+    is_expelled = _bool(value, "expelled")
+    try:
+        sealed = base64.b64decode(_text(value, "sealed"), validate=True)
+    except ValueError:
+        raise RecordRefused("malformed sealed") from None
+    if not sealed and not is_expelled:
+        raise RecordRefused("an edge has secrets")
+    return EdgeValue(name=_text(value, "name"), group=_text(value, "group"), is_expelled=is_expelled, sealed=sealed)
 
 
 def _parse_rule(value: dict[str, Any], depth: int = 0) -> Rule:

@@ -23,7 +23,7 @@ from foregate.core.records import Record, RecordRefused, seal
 from foregate.database.engine import AsyncDatabase
 from foregate.database.journal import enqueue
 from foregate.database.records_schema import outbox
-from foregate.edge.rollout import parse_value
+from foregate.edge.rollout import check_form
 from foregate.eventlog.model import EDGE_CONFIG, Entry, EventLog
 
 T = TypeVar("T")
@@ -153,8 +153,7 @@ class Publisher:
 
     def _seal(self, connection: Connection, key: str, seq: int) -> Record:
         record = seal(self._mac_key, key, seq, self._compile_record(connection, key))
-        if record.value is not None:
-            parse_value(record)  # what an edge would refuse is not sent in the first place
+        check_form(record)  # what an edge would refuse is not sent in the first place
         return record
 
     def _report_failures(self, failed: dict[str, str]) -> None:

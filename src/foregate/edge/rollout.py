@@ -1,6 +1,7 @@
 """Whether an edge takes a record: apply, ignore, refuse or hold. Pure: what is known and one record in, a verdict out.
 
-Rules, in this order. The MAC must fit. A record not newer than what is known of its key is ignored, so the stream may
+Rules, in this order. The MAC must fit. A record about an edge is no state: it is ignored here (`edge/following.py`
+looks at its own). A record not newer than what is known of its key is ignored, so the stream may
 repeat itself. A tombstone is applied. A value must parse. A token keeps its id and account, its current secret version
 never goes back, and within one version the digest never changes. A pepper that is not here yet is waited for.
 A revocation said in so many words (tombstone, `enabled: false`) wins over every rule but the MAC and the order: where
@@ -17,6 +18,7 @@ from foregate.core.records import Record, RecordRefused, open_record, seal
 from foregate.edge import parsing, wire
 
 Value = wire.TokenValue | wire.AppValue | wire.IngressValue | wire.KeysValue | wire.AccountValue
+EDGE_KIND = "edge"
 
 _PARSERS: Mapping[str, Callable[[dict[str, Any]], Value]] = {
     "token": parsing.parse_token,
@@ -109,7 +111,7 @@ def judge(checks: Checks, known: Known | None, wire_record: object) -> Verdict:
         return Refuse(claimed_key(wire_record), claimed_seq(wire_record), str(error), False)
     except (ValueError, RecursionError):  # canonical JSON of NaN, of lone surrogates, or of absurd depth
         return Refuse(claimed_key(wire_record), claimed_seq(wire_record), "malformed record", False)
-    if known is not None and record.seq <= known.seq:
+    if record.kind == EDGE_KIND or (known is not None and record.seq <= known.seq):
         return Ignore(record.key, record.seq)
     if record.value is None:
         return Apply(record, None)
@@ -138,10 +140,21 @@ def judge_snapshot(loss: SnapshotLoss) -> str:
     return ""
 
 
+def check_form(record: Record) -> None:
+    """RecordRefused for a record, of whatever kind, that an edge would not take. The MAC is not looked at."""
+    if record.kind == EDGE_KIND and record.value is not None:
+        parsing.parse_edge(record.value)
+    elif record.value is not None:
+        parse_value(record)
+
+
 def parse_value(record: Record) -> Value:
-    """The value of a record that is no tombstone. RecordRefused if it is malformed; the MAC is not looked at."""
+    """The value of a record of state that is no tombstone. RecordRefused if it is malformed; the MAC is not looked
+    at."""
     if record.value is None:
         raise RecordRefused("a tombstone has no value")
+    if record.kind not in _PARSERS:
+        raise RecordRefused("no record of state")
     return _PARSERS[record.kind](record.value)
 
 

@@ -1,7 +1,7 @@
 """Authenticated encryption (AES-256-GCM) of what may lie on an edge's disk or travel to it but must not be read there.
 
 Two uses: the edge's own secrets, sealed under its edge key, and signing keys inside `keys/` records, sealed under the
-sealing key that those secrets hold. Knows nothing of files or HTTP.
+sealing key that those secrets hold. `edge/sealed_box.py` builds on it. Knows nothing of files or HTTP.
 """
 
 from __future__ import annotations

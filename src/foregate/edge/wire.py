@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any
 
@@ -226,6 +227,26 @@ class AccountValue:
             "auth_domain": self.auth_domain,
             "deny_unmatched_requests": self.denies_unmatched_requests,
             "exempted_hosts": list(self.exempted_hosts),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeValue:
+    """`edge/<id>`: what concerns one edge that joined. `sealed`: the edge's secrets, which it alone can open; empty
+    once it is expelled, which is for good. The other edges pass it over."""
+
+    name: str
+    group: str
+    is_expelled: bool
+    sealed: bytes
+
+    def to_wire(self) -> dict[str, Any]:
+        """The record's value."""
+        return {
+            "name": self.name,
+            "group": self.group,
+            "expelled": self.is_expelled,
+            "sealed": base64.b64encode(self.sealed).decode(),
         }
 
 

@@ -14,7 +14,7 @@ from foregate.api.auth import Principal
 from foregate.core.masterkey import MasterKey
 from foregate.core.secrets import API_TOKEN_PREFIX, EDGE_KEY_PREFIX, Secret
 from foregate.database.engine import AsyncDatabase
-from foregate.identity import store
+from foregate.identity import edges_store, store
 from foregate.identity.issuing import digest_key
 
 _REMEMBERED_LIMIT = 10_000
@@ -68,7 +68,7 @@ class Credentials:
         digest, generation = digest_key(self._key, Secret(key)).value, self._generation
         known = self._edges.get(edge_id)
         if known is None:
-            known = await self._database.read(lambda connection: store.find_edge_digest(connection, edge_id))
+            known = await self._database.read(lambda connection: edges_store.find_edge_digest(connection, edge_id))
             if known is None:
                 return None
         if not hmac.compare_digest(known, digest):

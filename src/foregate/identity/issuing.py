@@ -17,7 +17,7 @@ from foregate.core.ids import new_account_id, new_uuid
 from foregate.core.masterkey import MasterKey
 from foregate.core.secrets import API_TOKEN_PREFIX, EDGE_KEY_PREFIX, Digest, Secret, digest_secret, new_secret
 from foregate.database.journal import Change, record_change
-from foregate.identity import store
+from foregate.identity import edges_store, store
 from foregate.identity.model import Account, AccountSettings, AccountType, Edge
 
 AccountSetUp = Callable[[Connection, str, str, datetime], None]
@@ -79,9 +79,9 @@ def create_edge(
     connection: Connection, master_key: MasterKey, name: str, now: datetime, *, actor: str = BOOTSTRAP
 ) -> tuple[Edge, Secret]:
     """A new edge and its key."""
-    edge = Edge(new_uuid(), name, now, None)
+    edge = Edge(new_uuid(), name, now)
     key = new_secret(EDGE_KEY_PREFIX)
-    store.insert_edge(connection, edge, digest_key(master_key.api_token_key(), key))
+    edges_store.insert_edge(connection, edge, digest_key(master_key.api_token_key(), key))
     store.insert_audit(connection, Change(actor, "create", "edge", edge.id, ""), now)
     return edge, key
 

@@ -108,9 +108,52 @@ class ApiTokenRow:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An edge that may follow the feed. `revoked_at` None: its key works."""
+    """An edge that may follow the feed. `sealing_key`: the public key of one that joined, None for the edge of a home,
+    which has an edge key. `revoked_at` None: it may."""
 
     id: str
     name: str
     created_at: datetime
-    revoked_at: datetime | None
+    revoked_at: datetime | None = None
+    group: str = ""
+    sealing_key: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """What a join token is good for. `edge_id`: the edge that is to join again, None for a new one. `used_by`: SHA-256
+    of the public key that joined with it."""
+
+    id: str
+    group: str
+    edge_id: str | None
+    expires_at: datetime
+    used_by: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTokenFacts:
+    """A join token as the API shows it. `edge`: the name of the edge that is to join again."""
+
+    id: str
+    group: str
+    edge: str | None
+    expires_on: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeFacts:
+    """An edge as the calls that change one answer it."""
+
+    id: str
+    name: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpelledEdge:
+    """The edge that was expelled, and the accounts whose signing keys were replaced for it."""
+
+    id: str
+    name: str
+    accounts_with_new_keys: tuple[str, ...]

@@ -14,8 +14,8 @@ from foregate.core.clock import from_micros, to_micros
 from foregate.core.errors import not_found
 from foregate.core.secrets import Digest
 from foregate.database.journal import Change
-from foregate.database.records_schema import accounts, api_tokens, audit, edges
-from foregate.identity.model import Account, AccountSettings, AccountType, ApiTokenFacts, ApiTokenRow, Edge
+from foregate.database.records_schema import accounts, api_tokens, audit
+from foregate.identity.model import Account, AccountSettings, AccountType, ApiTokenFacts, ApiTokenRow
 
 
 def insert_account(connection: Connection, account: Account) -> None:
@@ -130,44 +130,8 @@ def set_api_token_expiry(connection: Connection, token_id: str, expires_at: date
     return changed.rowcount == 1
 
 
-def insert_edge(connection: Connection, edge: Edge, digest: Digest) -> None:
-    """A new edge. IntegrityError for a name that exists."""
-    connection.execute(
-        insert(edges),
-        {
-            "id": edge.id,
-            "name": edge.name,
-            "key_digest": digest.value,
-            "created_at": to_micros(edge.created_at),
-            "revoked_at": _optional_micros(edge.revoked_at),
-        },
-    )
-
-
-def find_edge_digest(connection: Connection, edge_id: str) -> bytes | None:
-    """The digest of an edge's key; None where there is no such edge or it is revoked."""
-    row = connection.execute(
-        select(edges.c.key_digest).where(edges.c.id == edge_id, edges.c.revoked_at.is_(None))
-    ).one_or_none()
-    return None if row is None else bytes(row.key_digest)
-
-
-def revoke_edge(connection: Connection, edge_id: str, now: datetime) -> bool:
-    """End an edge's key for good; False where there is no such edge or it is revoked already."""
-    changed = connection.execute(
-        update(edges).where(edges.c.id == edge_id, edges.c.revoked_at.is_(None)).values(revoked_at=to_micros(now))
-    )
-    return changed.rowcount == 1
-
-
-def list_edges(connection: Connection) -> list[Edge]:
-    """All edges by age, the revoked ones too."""
-    rows = connection.execute(select(edges).order_by(edges.c.created_at, edges.c.id)).all()
-    return [Edge(row.id, row.name, from_micros(row.created_at), _optional_time(row.revoked_at)) for row in rows]
-
-
-def insert_audit(connection: Connection, change: Change, now: datetime) -> None:
-    """An audit row alone, for API tokens and edges: they concern no edge record and may belong to no account."""
+def insert_audit(connection: Connection, change: Change, now: datetime, *, change_seq: int | None = None) -> None:
+    """An audit row alone, for API tokens and edges, which may belong to no account."""
     connection.execute(
         insert(audit),
         {
@@ -176,7 +140,7 @@ def insert_audit(connection: Connection, change: Change, now: datetime) -> None:
             "action": change.action,
             "kind": change.kind,
             "entity_id": change.entity_id,
-            "change_seq": None,
+            "change_seq": change_seq,
             "at": to_micros(now),
         },
     )

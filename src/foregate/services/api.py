@@ -1,4 +1,5 @@
-"""The API process: control API and feed on one port, and the publisher that carries changes to the edges.
+"""The API process: control API and feed on one port, the feed of joined edges on another where a setting asks for it,
+and the publisher that carries changes to the edges.
 
 It alone opens the records. Everything it is made of is put together here, by hand.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,16 +40,19 @@ from foregate.database.migrate import upgrade
 from foregate.database.records_schema import CONTROL_PLANE
 from foregate.database.telemetry_schema import INGEST
 from foregate.edge.feed import FeedParts, feed_router
+from foregate.edge.feed_gates import KeyGate
 from foregate.edge.followers import Followers
 from foregate.edge.publisher import CompileRecord, Publisher
-from foregate.edge.secrets import EdgeSecrets
 from foregate.eventlog.sql import SqlLog
 from foregate.identity.api import IdentityApi
 from foregate.identity.api_tokens_api import ApiTokensApi
 from foregate.identity.credentials import Credentials
+from foregate.identity.edge_config import edge_compiler
 from foregate.identity.issuing import AccountSetUp
+from foregate.identity.memberships import Memberships
 from foregate.operations.rebuild_api import RebuildApi
 from foregate.services.bootstrap import bootstrap
+from foregate.services.feed_port import FeedPort, JoinedEdges, edge_secrets, listen_for_edges, prepare_feed_port
 from foregate.services.home import open_home
 from foregate.services.listening import listen
 from foregate.services.settings import PREFIX, Settings
@@ -61,13 +65,20 @@ from foregate.tunnels.edge_config import compile_record as compile_ingress
 _ROTATION_EVERY_SECONDS = 60.0
 
 
-async def run(settings: Settings, told: asyncio.Event, *, listener: socket.socket | None = None) -> None:
+async def run(
+    settings: Settings,
+    told: asyncio.Event,
+    *,
+    listener: socket.socket | None = None,
+    feed_listener: socket.socket | None = None,
+) -> None:
     """Serve until told to end; then finish what is being answered. What is not published yet is at the next start.
 
-    `listener`: a listening socket, which other API processes may share; by default one of its own.
+    `listener` and `feed_listener`: listening sockets, which other API processes may share; by default its own ones.
     """
     home = open_home(settings.home)
     listener = listener or listen(settings.api_host, settings.api_port, f"{PREFIX}API_PORT")
+    feed_listener = feed_listener or listen_for_edges(settings)
     await asyncio.to_thread(require_whole, home)
     master_key = load_or_create(home.master_key)
     upgrade(home.records_db, "records")
@@ -75,9 +86,11 @@ async def run(settings: Settings, told: asyncio.Event, *, listener: socket.socke
     database = Database(home.records_db, CONTROL_PLANE)
     set_ups = (OrganizationSetUp(master_key, settings.auth_domain),)
     bootstrap(database, home, master_key, set_ups, utc_now())
+    with database.write() as connection:
+        feed_port = prepare_feed_port(connection, settings, feed_listener, master_key, utc_now())
     records, telemetry = AsyncDatabase(database), AsyncDatabase(Database(home.telemetry_db, INGEST))
     try:
-        await _serve(_Parts(records, telemetry, master_key, set_ups), listener, told)
+        await _serve(_Parts(records, telemetry, master_key, set_ups, feed_port), listener, told)
     finally:
         telemetry.close()
         records.close()
@@ -91,6 +104,7 @@ class _Parts:
     telemetry: AsyncDatabase
     master_key: MasterKey
     set_ups: tuple[AccountSetUp, ...]
+    feed_port: FeedPort | None
 
 
 async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) -> None:
@@ -106,16 +120,17 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
         mac_key=master_key.record_mac_key(),
         notify=followers.publish,
     )
-    credentials = Credentials(records, master_key)
+    credentials, secrets = Credentials(records, master_key), edge_secrets(master_key)
+    joined = JoinedEdges(
+        records, master_key, parts.feed_port, Memberships(records), wake=publisher.wake, expel=followers.expel
+    )
     feed = FeedParts(
         followers=followers,
-        secrets=_edge_secrets(master_key),
-        authenticate=credentials.authenticate_edge,
+        gate=KeyGate(credentials.authenticate_edge, lambda: secrets),
         ingest=intake.ingest,
         take_report=intake.take_report,
     )
     changes = Changes(records, lambda _seq: publisher.wake())
-    products = _products(parts, changes, intake.arrivals, credentials)
     rebuild = RebuildApi(
         records,
         telemetry,
@@ -124,7 +139,11 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
         wake=publisher.wake,
         clock=utc_now,
     )
-    products.append(rebuild.operations())
+    products = [
+        *_products(parts, changes, intake.arrivals, credentials),
+        joined.operations(changes),
+        rebuild.operations(),
+    ]
 
     def end_streams() -> None:
         followers.close()
@@ -133,7 +152,7 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
     try:
         await followers.start()
         app = create_app(products, credentials, routers=[feed_router(feed)])
-        serving = serve(app, listener, told, before_drain=end_streams)
+        serving = _both(serve(app, listener, told, before_drain=end_streams), joined.serve(feed, credentials, told))
         await _while_alive(serving, publisher.run(), _rotate_keys(records, master_key, publisher))
     finally:
         intake.close()
@@ -165,6 +184,7 @@ def _compiler(master_key: MasterKey) -> CompileRecord:
         "ingress": compile_ingress,
         "account": compile_account,
         "keys": keys_compiler(master_key),
+        "edge": edge_compiler(edge_secrets(master_key)),
     }
 
     def compile_record(connection: Connection, key: str) -> dict[str, Any] | None:
@@ -172,11 +192,6 @@ def _compiler(master_key: MasterKey) -> CompileRecord:
         return compilers[kind](connection, name)
 
     return compile_record
-
-
-def _edge_secrets(master_key: MasterKey) -> Callable[[], EdgeSecrets]:
-    secrets = EdgeSecrets(master_key.peppers(), master_key.record_mac_key(), master_key.edge_sealing_key())
-    return lambda: secrets
 
 
 async def _rotate_keys(records: AsyncDatabase, master_key: MasterKey, publisher: Publisher) -> None:
@@ -187,6 +202,13 @@ async def _rotate_keys(records: AsyncDatabase, master_key: MasterKey, publisher:
         except ForegateError as error:  # the disk is full, say: the next look may do better
             structlog.get_logger("foregate.api").error("keys_not_rotated", error=error.message, detail=error.detail)
         await asyncio.sleep(_ROTATION_EVERY_SECONDS)
+
+
+async def _both(*works: Coroutine[Any, Any, None]) -> None:
+    """Run all, to the end of the last; what one fails of ends the others."""
+    async with asyncio.TaskGroup() as group:
+        for work in works:
+            group.create_task(work)
 
 
 async def _while_alive(foreground: Awaitable[None], *background: Awaitable[None]) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from foregate.core.masterkey import MasterKey, write_private
 from foregate.core.secrets import Secret
 from foregate.database.engine import Database
-from foregate.identity import store
+from foregate.identity import edges_store, store
 from foregate.identity.issuing import AccountSetUp, create_account, create_api_token, create_edge
 from foregate.services.home import Facts, Home, read_facts, write_facts
 
@@ -65,8 +65,8 @@ def _issue_edge(
 ) -> tuple[str, Secret]:
     """An edge's id and key. One whose key file was lost is revoked: nobody can use it any more."""
     if known is not None:
-        store.revoke_edge(connection, known.edge_id, now)
-    names = {edge.name for edge in store.list_edges(connection)}
+        edges_store.revoke_edge(connection, known.edge_id, now)
+    names = {edge.name for edge in edges_store.list_edges(connection)}
     name = next(name for n in range(len(names) + 1) if (name := f"{EDGE_NAME}-{n}" if n else EDGE_NAME) not in names)
     edge, key = create_edge(connection, master_key, name, now)
     return edge.id, key

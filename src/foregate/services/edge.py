@@ -19,6 +19,9 @@ from foregate.core.errors import ErrorCode, ForegateError
 from foregate.edge.agent import Agent, AgentSettings
 from foregate.edge.compiler import CannotCompile
 from foregate.edge.config_records import ConfigRecords
+from foregate.edge.feed_client import Expelled
+from foregate.edge.identity import EdgeIdentity, KeyIdentity
+from foregate.edge.membership import JoinedIdentity, read_membership
 from foregate.edge.paths import EdgePaths, socket_folder
 from foregate.edge.wire import TokenValue
 from foregate.engines.haproxy.binary import find_binary, require_version
@@ -26,6 +29,7 @@ from foregate.engines.haproxy.config import Bind, Files
 from foregate.engines.haproxy.config import Settings as EngineSettings
 from foregate.engines.haproxy.process import ConfigurationRefused, Workers
 from foregate.engines.haproxy.render import render
+from foregate.services.expulsion import note_expulsion, require_not_expelled
 from foregate.services.home import Home, open_home, read_facts, read_private
 from foregate.services.settings import PREFIX, Settings, url_host
 
@@ -44,17 +48,13 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
     owner = _worker_owner(settings)
     paths = edge_paths(home, worker_user=settings.edge_user if owner else "")
     compiler = HaproxyCompiler(settings, paths, is_own_user=owner is None)
-    facts = read_facts(home)
-    if facts is None:
-        raise ForegateError(ErrorCode.UNAVAILABLE, f"{home.root} is no home yet; start foregate api, or foregate up.")
     agent_settings = AgentSettings(
-        edge_id=facts.edge_id,
-        edge_key=read_private(home.edge_key),
-        control_plane_url=settings.api_url,
-        spool_max_bytes=settings.spool_max_bytes,
-        worker_owner=owner,
+        identity=_identity(settings, home), spool_max_bytes=settings.spool_max_bytes, worker_owner=owner
     )
-    await Agent(agent_settings, paths, Workers(binary), compiler).run(told)
+    try:
+        await Agent(agent_settings, paths, Workers(binary), compiler).run(told)
+    except Expelled:
+        raise ForegateError(ErrorCode.UNAVAILABLE, note_expulsion(home)) from None
     if told.is_set() and paths.sockets != home.run:
         with suppress(OSError):  # not empty: somebody still uses it
             paths.sockets.rmdir()
@@ -63,6 +63,22 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
 def edge_paths(home: Home, *, worker_user: str) -> EdgePaths:
     """Where this home's edge keeps what. Your own certificates go into the home's folder `certificates`."""
     return EdgePaths(home.edge, home.root / "certificates", home.logs, socket_folder(home.root, worker_user))
+
+
+def _identity(settings: Settings, home: Home) -> EdgeIdentity:
+    """How this home's edge shows itself: as a member where it joined, else by its key. ForegateError where neither."""
+    require_not_expelled(home)
+    membership = read_membership(home.membership)
+    if membership is not None:
+        return JoinedIdentity(membership)
+    facts = read_facts(home)
+    if facts is None:
+        message = (
+            f"{home.root} is no home yet; start foregate api, or foregate up. For an edge of another machine: "
+            "foregate edge join"
+        )
+        raise ForegateError(ErrorCode.UNAVAILABLE, message)
+    return KeyIdentity(facts.edge_id, read_private(home.edge_key), settings.api_url)
 
 
 class HaproxyCompiler:

@@ -15,7 +15,7 @@ from foregate.core.errors import ErrorCode, ForegateError
 from foregate.core.masterkey import write_private
 
 # What marks a folder as a home; a folder that holds other files and none of these is somebody else's.
-_MARKS = ("home.json", "master.key", "foregate.toml")
+_MARKS = ("home.json", "master.key", "foregate.toml", "edge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,21 @@ class Home:
     def edge_key(self) -> Path:
         """The key with which the edge on this machine shows itself to the feed."""
         return self.edge / "edge.key"
+
+    @property
+    def membership(self) -> Path:
+        """Who this home's edge is, where it joined a control plane on another machine (`edge/membership.py`)."""
+        return self.edge / "membership.json"
+
+    @property
+    def joining(self) -> Path:
+        """The keys of a join that has not been answered yet."""
+        return self.edge / "joining.json"
+
+    @property
+    def expulsion(self) -> Path:
+        """That this home's edge has been expelled. It holds a sentence for people."""
+        return self.edge / "expelled"
 
     @property
     def edge_ca(self) -> Path:

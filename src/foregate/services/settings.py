@@ -56,6 +56,8 @@ class Settings:
     team: str
     kafka: str
     kafka_security: str
+    feed_bind: str
+    feed_port: int
 
     @property
     def auth_domain(self) -> str:
@@ -190,6 +192,8 @@ def _value(setting: Setting, environment: Mapping[str, str], from_file: Mapping[
 
 def _check_ports(settings: Settings) -> None:
     ports = {"API_PORT": settings.api_port, "HTTP_PORT": settings.http_port, "HTTPS_PORT": settings.https_port}
+    if settings.feed_bind:
+        ports["FEED_PORT"] = settings.feed_port
     for name, port in ports.items():
         for other, other_port in ports.items():
             if name < other and port == other_port:
@@ -204,6 +208,10 @@ def _parse_address(value: object) -> str:
         return str(ipaddress.ip_address(str(value)))
     except ValueError:
         raise ValueError("an IP address, such as 127.0.0.1") from None
+
+
+def _parse_optional_address(value: object) -> str:
+    return "" if value == "" else _parse_address(value)
 
 
 def _parse_port(value: object) -> int:
@@ -339,4 +347,12 @@ SETTINGS: tuple[Setting, ...] = (
         "scram",
         "`scram`: TLS, and users with passwords in the home's folder `kafka`; `plaintext`: neither",
     ),
+    Setting(
+        "feed_bind",
+        _parse_optional_address,
+        str,
+        "",
+        "IP address on which edges of other machines reach this control plane; without one, none can",
+    ),
+    Setting("feed_port", _parse_port, lambda: 8401, "8401", "port of the feed for edges of other machines, TLS"),
 )

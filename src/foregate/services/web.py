@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
@@ -24,15 +25,22 @@ _LINGER_SECONDS = 2
 
 
 async def serve(
-    app: Any, listener: socket.socket, told: asyncio.Event, *, before_drain: Callable[[], None] = lambda: None
+    app: Any,
+    listener: socket.socket,
+    told: asyncio.Event,
+    *,
+    before_drain: Callable[[], None] = lambda: None,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serve `app` on `listener` until `told`; then call `before_drain`, finish what is being answered, and return.
 
-    `before_drain` ends what would never finish by itself, such as the streams of followers.
+    `before_drain` ends what would never finish by itself, such as the streams of followers. `tls`: speak TLS, and say
+    in each request's scope by which certificate its client showed itself.
     """
     config = uvicorn.Config(
         app,
-        http=_Protocol,
+        http=_Protocol if tls is None else _TlsProtocol,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         ws="websockets-sansio",
         log_config=None,
         access_log=False,
@@ -102,9 +110,27 @@ class _Protocol(HttpToolsProtocol):
         )
         self._is_refused = True
         self.transport.write(head.encode() + body)
-        # RFC 9112 9.6, the last two paragraphs.
-        self.transport.write_eof()
+        # RFC 9112 9.6, the last two paragraphs. TLS has no half of a connection to close.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+
+class _TlsProtocol(_Protocol):
+    """Hands on the client's certificate, if it showed one that TLS took (ASGI specification, TLS extension)."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection whose handshake is over."""
+        super().connection_made(transport)
+        app = self.app
+        certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        chain = [] if certificate is None else [ssl.DER_cert_to_PEM_cert(certificate)]
+
+        async def with_certificate(scope: Any, receive: Any, send: Any) -> None:
+            scope["extensions"] = {**scope.get("extensions", {}), "tls": {"client_cert_chain": chain}}
+            await app(scope, receive, send)
+
+        self.app = with_certificate
 
 
 class _Server(uvicorn.Server):

@@ -34,13 +34,14 @@ from foregate.database.engine import AsyncDatabase, Database
 from foregate.database.records_schema import CONTROL_PLANE
 from foregate.database.telemetry_schema import INGEST
 from foregate.edge.feed import FeedParts, feed_router
+from foregate.edge.feed_gates import KeyGate
 from foregate.edge.followers import Followers
-from foregate.edge.secrets import EdgeSecrets
 from foregate.eventlog.runner import run as run_consumers
 from foregate.eventlog.sql import SqlLog
 from foregate.identity import issuing
 from foregate.identity.api import IdentityApi
 from foregate.identity.credentials import Credentials
+from foregate.services.feed_port import edge_secrets
 from harness.waiting import until
 
 Envelope = dict[str, Any]
@@ -124,8 +125,7 @@ def run_events_plane(folder: Path) -> Iterator[EventsPlane]:
     changes = Changes(records, lambda _: None)
     feed = FeedParts(
         followers=Followers(telemetry, SqlLog),
-        secrets=lambda: EdgeSecrets(master_key.peppers(), master_key.record_mac_key(), master_key.edge_sealing_key()),
-        authenticate=credentials.authenticate_edge,
+        gate=KeyGate(credentials.authenticate_edge, lambda: edge_secrets(master_key)),
         ingest=intake.ingest,
         take_report=intake.take_report,
     )

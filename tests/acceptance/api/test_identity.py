@@ -14,7 +14,7 @@ from acceptance.api.control_plane import ControlPlane
 from foregate.api.auth import Permission
 from foregate.core.clock import utc_now
 from foregate.core.secrets import API_TOKEN_PREFIX, EDGE_KEY_PREFIX, Secret, new_secret
-from foregate.identity import store
+from foregate.identity import edges_store, store
 
 TOKENS = "/accounts/{account_id}/access/service_tokens"
 
@@ -175,7 +175,7 @@ def test_edge_key_opens_until_it_is_revoked(control_plane: ControlPlane) -> None
 
     assert [ask(good), ask(wrong), ask(good)] == [control_plane.edge_id, None, control_plane.edge_id]
     with control_plane.database.database.write() as connection:
-        assert store.revoke_edge(connection, control_plane.edge_id, utc_now())
+        assert edges_store.revoke_edge(connection, control_plane.edge_id, utc_now())
     credentials.forget()
     assert ask(good) is None
 

@@ -33,6 +33,7 @@ from foregate.database.migrate import upgrade
 from foregate.database.telemetry_schema import INGEST
 from foregate.edge import wire
 from foregate.edge.feed import EventBatch, FeedParts, feed_router
+from foregate.edge.feed_gates import KeyGate
 from foregate.edge.followers import Followers
 from foregate.edge.sealing import seal_signing_key
 from foregate.edge.secrets import EdgeSecrets
@@ -104,7 +105,8 @@ class ControlPlane:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        parts = FeedParts(self._followers, lambda: self.secrets, self._authenticate, self._ingest, self._take_report)
+        gate = KeyGate(self._authenticate, lambda: self.secrets)
+        parts = FeedParts(self._followers, gate, self._ingest, self._take_report)
         api = FastAPI()
         api.include_router(feed_router(parts))
         await self._followers.start()

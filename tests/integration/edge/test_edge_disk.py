@@ -70,9 +70,9 @@ async def test_an_edge_whose_key_is_refused_says_so(running: World) -> None:
     give_another_key(running)
     running.plane.edge_key = "another"
     edge.start()
-    await eventually(lambda: any("to the edge key" in text for text in edge.status().get("problems", [])))
+    await eventually(lambda: any("to this edge" in text for text in edge.status().get("problems", [])))
     [line] = said(running, "feed_waiting")
-    assert str(line["reason"]).endswith("to the edge key")
+    assert str(line["reason"]).endswith("answered 401 to this edge")
 
 
 async def test_tokens_written_as_another_release_wrote_them_are_written_anew(running: World) -> None:

@@ -21,6 +21,7 @@ from foregate.core.records import seal
 from foregate.database.engine import AsyncDatabase
 from foregate.edge.feed import MAX_EVENTS_BYTES, EventBatch, FeedParts, feed_router
 from foregate.edge.feed_client import FeedClient
+from foregate.edge.feed_gates import KeyGate
 from foregate.edge.feed_lines import SnapshotEnd
 from foregate.edge.followers import Followers
 from foregate.edge.secrets import EdgeSecrets, open_secrets
@@ -66,7 +67,8 @@ class Plane:
 @asynccontextmanager
 async def running(plane: Plane) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
-    parts = FeedParts(plane.followers, lambda: SECRETS, plane.authenticate, plane.ingest, plane.take_report)
+    gate = KeyGate(plane.authenticate, lambda: SECRETS)
+    parts = FeedParts(plane.followers, gate, plane.ingest, plane.take_report)
     app.include_router(feed_router(parts))
 
     @app.exception_handler(ForegateError)
@@ -104,6 +106,9 @@ class Edge:
 
     async def end_snapshot(self, end: SnapshotEnd) -> None:
         self.ends.append(end)
+
+    async def passed(self, seq: int) -> None:
+        self.seqs.append(seq)
 
     async def caught_up(self, seq: int) -> None:
         return None

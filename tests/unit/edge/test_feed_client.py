@@ -29,7 +29,7 @@ class Connection:
     """One request for the feed, answered by hand."""
 
     def __init__(self, head: bytes, writer: asyncio.StreamWriter) -> None:
-        self.after = int(head.split(b"after=")[1].split(b" ")[0])
+        self.after = int(head.split(b"after=")[1].split(b"&")[0])
         self.head = head
         self._writer = writer
 
@@ -76,6 +76,7 @@ class Edge:
         self.batches = 0
         self.snapshots: list[str] = []
         self.caught_up_to = -1
+        self.passed_by: list[int] = []
 
     def cursor(self) -> int:
         return max(self.seqs, default=0)
@@ -89,6 +90,9 @@ class Edge:
 
     async def end_snapshot(self, end: SnapshotEnd) -> None:
         self.snapshots.append(f"end {end.seq} {end.records}")
+
+    async def passed(self, seq: int) -> None:
+        self.passed_by.append(seq)
 
     async def caught_up(self, seq: int) -> None:
         self.caught_up_to = seq

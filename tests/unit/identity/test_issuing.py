@@ -17,7 +17,7 @@ from foregate.core.secrets import API_TOKEN_PREFIX, EDGE_KEY_PREFIX, new_secret,
 from foregate.database import migrate
 from foregate.database.engine import AsyncDatabase, Database
 from foregate.database.records_schema import CONTROL_PLANE
-from foregate.identity import issuing, store
+from foregate.identity import edges_store, issuing, store
 from foregate.identity.credentials import Credentials
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -64,7 +64,7 @@ async def test_edge_opens_with_its_key_until_revoked(database: AsyncDatabase) ->
     header = f"Edge {edge.id}:{key.reveal()}"
     assert await asyncio.gather(*(credentials.authenticate_edge(header) for _ in range(3))) == [edge.id] * 3
     assert await credentials.authenticate_edge(header.lower()) is None
-    await database.write(lambda connection: store.revoke_edge(connection, edge.id, NOW))
+    await database.write(lambda connection: edges_store.revoke_edge(connection, edge.id, NOW))
     credentials.forget()
     assert await credentials.authenticate_edge(header) is None
 

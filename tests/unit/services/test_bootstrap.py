@@ -14,7 +14,7 @@ from foregate.core.secrets import API_TOKEN_PREFIX, EDGE_KEY_PREFIX, Secret, par
 from foregate.database.engine import Database
 from foregate.database.migrate import upgrade
 from foregate.database.records_schema import CONTROL_PLANE
-from foregate.identity import store
+from foregate.identity import edges_store, store
 from foregate.identity.issuing import digest_key
 from foregate.services.bootstrap import bootstrap
 from foregate.services.home import Facts, Home, open_home, read_facts, read_private
@@ -50,7 +50,9 @@ def test_the_first_start_makes_an_account_an_admin_token_and_an_edge(
     with records.read() as connection:
         assert store.find_account(connection, facts.account_id) is not None
         assert store.find_api_token(connection, digest_key(key.api_token_key(), admin).value) is not None
-        assert store.find_edge_digest(connection, facts.edge_id) == digest_key(key.api_token_key(), edge_key).value
+        assert (
+            edges_store.find_edge_digest(connection, facts.edge_id) == digest_key(key.api_token_key(), edge_key).value
+        )
 
 
 def test_all_files_are_for_their_owner_alone(home: Home, key: MasterKey, records: Database) -> None:
@@ -81,8 +83,8 @@ def test_an_edge_whose_key_was_lost_is_revoked_and_replaced(home: Home, key: Mas
     found = bootstrap(records, home, key, [], NOW)
     assert found.edge_id != lost.edge_id
     with records.read() as connection:
-        assert store.find_edge_digest(connection, lost.edge_id) is None
-        assert store.find_edge_digest(connection, found.edge_id) is not None
+        assert edges_store.find_edge_digest(connection, lost.edge_id) is None
+        assert edges_store.find_edge_digest(connection, found.edge_id) is not None
 
 
 def test_lost_facts_find_the_account_again(home: Home, key: MasterKey, records: Database) -> None:

@@ -137,6 +137,7 @@ class EdgesApi:
         return {
             "id": edge.id,
             "name": edge.name,
+            "group": edge.group,
             "is_reporting": report is not None and is_reporting(report.at, self._clock()),
             "reported_at": None if report is None else moment(report.at),
             "clock_ahead_seconds": None if report is None else _clock_ahead(report),

@@ -59,7 +59,11 @@ _NAMES = select(service_tokens.c.client_id, service_tokens.c.id).where(
 _APPLICATIONS = select(applications.c.id, applications.c.name, applications.c.body).where(
     applications.c.id.in_(bindparam("ids", expanding=True))
 )
-_EDGES = select(edges.c.id, edges.c.name).where(edges.c.revoked_at.is_(None)).order_by(edges.c.created_at, edges.c.id)
+_EDGES = (
+    select(edges.c.id, edges.c.name, edges.c.group_name)
+    .where(edges.c.revoked_at.is_(None))
+    .order_by(edges.c.created_at, edges.c.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +136,11 @@ class Rollup:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An edge that is not revoked."""
+    """An edge that is not revoked. `group` is empty where it is in none."""
 
     id: str
     name: str
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)

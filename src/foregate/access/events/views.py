@@ -82,6 +82,7 @@ class EdgeView(TypedDict):
 
     id: str
     name: str
+    group: str
     is_reporting: bool
     reported_at: str | None
     clock_ahead_seconds: float | None

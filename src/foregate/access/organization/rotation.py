@@ -33,6 +33,18 @@ async def rotate_due(database: AsyncDatabase, master_key: MasterKey, now: dateti
     return max((seq for seq in seqs if seq is not None), default=None)
 
 
+async def rotate_all(database: AsyncDatabase, master_key: MasterKey, now: datetime, *, actor: str) -> list[str]:
+    """Replace the key of every account, due or not, as whoever knew it is to know it no longer; the accounts' ids.
+
+    The caller wakes the publisher.
+    """
+    accounts = list(await database.read(store.all_key_settings))
+    for account_id in accounts:
+        key = await asyncio.to_thread(new_signing_key, master_key.key_encryption_key(), now)
+        await database.write(lambda c: writes.rotate(c, actor, account_id, key, now))  # noqa: B023
+    return accounts
+
+
 def due_accounts(connection: Connection, now: datetime) -> list[str]:
     """The accounts whose key is due to be replaced."""
     settings = store.all_key_settings(connection)
