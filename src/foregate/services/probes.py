@@ -36,10 +36,10 @@ def api_problem(settings: Settings, home: Home) -> str:
     return ""
 
 
-def edge_problem(settings: Settings, home: Home) -> str:
-    """Why the demo's `curl` line would not work; empty once a request reached the echo service."""
+def edge_problem(settings: Settings, home: Home, demo_home: Home) -> str:
+    """Why the demo's `curl` line would not work at the edge of `home`; empty once a request reached its origin."""
     try:
-        headers = _read_headers(token_path(home))
+        headers = _read_headers(token_path(demo_home))
         connection = _connect(settings, home)
     except (OSError, ValueError) as error:
         return f"the edge is not ready ({error})"

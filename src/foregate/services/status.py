@@ -15,6 +15,7 @@ from foregate.core.masterkey import write_private
 from foregate.services.holder import find_holder
 from foregate.services.home import Home
 from foregate.services.instances import Counts, instances
+from foregate.services.local_edges import lock_of
 from foregate.services.process import lock_path
 
 
@@ -77,7 +78,7 @@ def read_status(home: Home) -> Status:
 
 
 def _process_status(home: Home, name: str, reported: dict[str, Any] | None) -> ProcessStatus:
-    holder = find_holder(lock_path(home, name))
+    holder = find_holder(lock_of(home, name))
     pid = holder.pid if holder else None
     if reported is None:
         return ProcessStatus(name, "alone" if holder else "absent", pid, 0)

@@ -12,7 +12,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from foregate.core.errors import ErrorCode, ForegateError
@@ -24,6 +25,7 @@ from foregate.services.holder import Held, find_holder, hold
 from foregate.services.home import Home, open_home
 from foregate.services.instances import KINDS, Counts, Instance, instances
 from foregate.services.listening import listen
+from foregate.services.local_edges import LocalEdge, found_edges, local_edges, with_feed_port
 from foregate.services.process import find_locks, held_message, lock_path
 from foregate.services.program import program_for
 from foregate.services.readiness import Readiness
@@ -60,15 +62,16 @@ class _Supervisor:
     """One run of `foregate up`."""
 
     def __init__(self, settings: Settings, home: Home, board: Board, wanted: Sequence[Instance]) -> None:
-        self._settings = settings
+        self._settings = with_feed_port(settings, wanted)
         self._home = home
         self._board = board
         self._told = asyncio.Event()
         self._hurried = asyncio.Event()
         self._changed = asyncio.Event()
         self._wanted = wanted
+        self._edges = local_edges(self._settings, home, wanted)
         self._children: list[Child] = []
-        self._readiness = Readiness(settings, home, {})
+        self._readiness = Readiness(self._settings, home, {}, ())
         self._is_announced = False
 
     async def run(self) -> bool:
@@ -79,19 +82,18 @@ class _Supervisor:
         try:
             # Before the edge of an earlier run is touched: it goes on while a person mends what is damaged.
             await asyncio.to_thread(require_whole, self._home)
-            await take_over(self._home, self._board.say)
-            require_ports(self._settings, self._home)
-            # Ours, and shared by all API processes: when one of them ends, what it has not accepted waits for another.
-            with listen(self._settings.api_host, self._settings.api_port, f"{PREFIX}API_PORT") as listener:
-                specs = _specs(self._settings, self._home, self._wanted, listener.fileno())
+            wanted = {edge.name for edge in self._edges}
+            await take_over(self._home, found_edges(self._settings, self._home), wanted, self._board.say)
+            require_ports(self._settings, self._edges)
+            with _listeners(self._settings) as listeners:
+                specs = _specs(self._settings, self._home, self._wanted, self._edges, listeners)
                 self._children = [Child(spec, self._changed.set, self._board.warn) for spec in specs]
-                self._readiness = Readiness(
-                    self._settings, self._home, {child.spec.name: child for child in self._children}
-                )
+                children = {child.spec.name: child for child in self._children}
+                self._readiness = Readiness(self._settings, self._home, children, self._edges)
                 return await self._run_children()
         finally:
             self._board.close()
-            _clear_away(self._settings, self._home)
+            _clear_away(self._home, found_edges(self._settings, self._home))
 
     async def _run_children(self) -> bool:
         keeping = [asyncio.create_task(child.run()) for child in self._children]
@@ -168,7 +170,8 @@ class _Supervisor:
                 ended &= ending.result()
             self._publish()
         # An agent that was killed, or told to end before it could hear it, leaves its HAProxy.
-        end_workers(self._settings, self._home)
+        for edge in self._edges:
+            end_workers(edge.settings, edge.home)
         return ended
 
     def _catch_signals(self) -> None:
@@ -182,24 +185,41 @@ class _Supervisor:
         (self._hurried if self._told.is_set() else self._told).set()
 
 
-def _specs(settings: Settings, home: Home, wanted: Sequence[Instance], listener: int) -> list[ChildSpec]:
+@contextmanager
+def _listeners(settings: Settings) -> Iterator[Mapping[str, int]]:
+    """The API's sockets, by the option that hands them to it. They are ours, and shared by all API processes: when one
+    ends, what it has not accepted waits for another."""
+    wanted = {"--listener": (settings.api_host, settings.api_port, f"{PREFIX}API_PORT")}
+    if settings.feed_bind:
+        wanted["--feed-listener"] = (settings.feed_bind, settings.feed_port, f"{PREFIX}FEED_PORT")
+    with ExitStack() as stack:
+        yield {option: stack.enter_context(listen(*where)).fileno() for option, where in wanted.items()}
+
+
+def _specs(
+    settings: Settings,
+    home: Home,
+    wanted: Sequence[Instance],
+    edges: Sequence[LocalEdge],
+    listeners: Mapping[str, int],
+) -> list[ChildSpec]:
     """The children in the order of the end. On the first start edge and worker wait for what the API makes: the
     edge's key, and databases of the newest schema."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    environment = inherited | to_environment(settings)
+    of_edges = {edge.name: edge for edge in edges}
 
     def spec(instance: Instance) -> ChildSpec:
-        is_api = instance.kind == "api"
-        number = ("--number", str(instance.number)) if instance.number > 1 else ()
+        edge = of_edges.get(instance.name)
+        sockets = listeners if instance.kind == "api" else {}
         return ChildSpec(
             name=instance.name,
-            command=(instance.kind, *number, *(("--listener", str(listener)) if is_api else ())),
+            command=(instance.kind, *_number(instance), *(f"{option}={fd}" for option, fd in sockets.items())),
             outlives_us=instance.kind in _OUTLIVING,
             drain_seconds=_DRAIN_SECONDS[instance.kind],
             log=home.logs / f"{instance.name}.log",
-            environment=environment,
-            may_start=partial(_may_start, instance, home),
-            descriptors=(listener,) if is_api else (),
+            environment=inherited | to_environment(edge.settings if edge else settings),
+            may_start=partial(_may_start, instance, home, edge),
+            descriptors=tuple(sockets.values()),
         )
 
     # A stable sort: of one kind, the first begins.
@@ -207,12 +227,16 @@ def _specs(settings: Settings, home: Home, wanted: Sequence[Instance], listener:
     return [spec(instance) for instance in sorted(wanted, key=lambda instance: order.index(instance.kind))]
 
 
-def _may_start(instance: Instance, home: Home) -> bool:
-    """The edge's key is written before the facts, but one that was lost is made while the facts are there. What the
-    first start makes is made by one API process."""
+def _number(instance: Instance) -> tuple[str, ...]:
+    """Which of several in the home it is; a further edge has a home of its own, in which it is the first."""
+    return (f"--number={instance.number}",) if instance.number > 1 and instance.kind != "edge" else ()
+
+
+def _may_start(instance: Instance, home: Home, edge: LocalEdge | None) -> bool:
+    """One API process makes what the first start makes; what an edge shows itself with, that makes, or joining does."""
     match instance.kind:
         case "edge":
-            return home.facts.exists() and home.edge_key.exists()
+            return edge is not None and edge.has_identity
         case "api" if instance.number == 1:
             return True
         case "api" | "worker":
@@ -221,12 +245,14 @@ def _may_start(instance: Instance, home: Home) -> bool:
             return True
 
 
-def _clear_away(settings: Settings, home: Home) -> None:
+def _clear_away(home: Home, edges: Sequence[LocalEdge]) -> None:
     """Remove the report, and the locks and sockets of children that were killed and could not do it themselves."""
     status_path(home).unlink(missing_ok=True)
     for lock in find_locks(home, *KINDS):
         if find_holder(lock) is None:
             lock.unlink(missing_ok=True)
             home.troubles(lock.stem).unlink(missing_ok=True)
-    if find_holder(lock_path(home, "edge")) is None and not find_workers(settings, home):
-        clear_sockets(settings, home)
+    for edge in edges:
+        if find_holder(edge.lock) is None and not find_workers(edge.settings, edge.home):
+            edge.lock.unlink(missing_ok=True)
+            clear_sockets(edge.settings, edge.home)

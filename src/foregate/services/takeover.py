@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.services.engines import find_workers
 from foregate.services.holder import find_holder
 from foregate.services.home import Home
+from foregate.services.local_edges import LocalEdge
 from foregate.services.ports import find_port_holder, is_free
-from foregate.services.process import find_locks, lock_path
+from foregate.services.process import find_locks
 from foregate.services.settings import PREFIX, Settings
 
 # More than a child's drain: whoever still holds its lock after this hangs.
@@ -25,24 +26,30 @@ _PATIENCE_SECONDS = 12.0
 _ASKED_EVERY_SECONDS = 0.05
 
 
-async def take_over(home: Home, say: Callable[[str], None]) -> None:
-    """Wait until no process of an earlier supervisor holds api, worker or edge; kill what does not let go."""
-    holder = find_holder(lock_path(home, "edge"))
-    if holder is not None and holder.pid:
-        say(f"foregate: taking over the edge of an earlier run (agent {holder.pid})")
-        os.kill(holder.pid, signal.SIGUSR1)
-    for lock in find_locks(home, "api", "worker", "edge"):
+async def take_over(home: Home, found: Sequence[LocalEdge], wanted: Set[str], say: Callable[[str], None]) -> None:
+    """Wait until no process of an earlier supervisor holds api, worker or edge; kill what does not let go.
+
+    `found`: the edges that an earlier run may have had; those that are not `wanted` are ended with their HAProxy.
+    """
+    for edge in found:
+        holder = find_holder(edge.lock)
+        if holder is not None and holder.pid:
+            is_wanted = edge.name in wanted
+            say(f"foregate: {'taking over' if is_wanted else 'ending'} {edge.name} of an earlier run ({holder.pid})")
+            os.kill(holder.pid, signal.SIGUSR1 if is_wanted else signal.SIGTERM)
+    for lock in (*find_locks(home, "api", "worker"), *(edge.lock for edge in found)):
         await _wait_until_free(lock, say)
 
 
-def require_ports(settings: Settings, home: Home) -> None:
-    """ForegateError(UNAVAILABLE) where another program has one of our ports. An edge of this home may have its own."""
-    wanted = (
-        (settings.api_host, settings.api_port, "API_PORT"),
-        (settings.bind, settings.http_port, "HTTP_PORT"),
-        (settings.bind, settings.https_port, "HTTPS_PORT"),
-    )
-    workers = find_workers(settings, home)
+def require_ports(settings: Settings, edges: Sequence[LocalEdge]) -> None:
+    """ForegateError(UNAVAILABLE) where another program has one of our ports. An edge may have its own already."""
+    wanted = [(settings.api_host, settings.api_port, "API_PORT")]
+    if settings.feed_bind:
+        wanted.append((settings.feed_bind, settings.feed_port, "FEED_PORT"))
+    for edge in edges:
+        wanted.append((settings.bind, edge.settings.http_port, "HTTP_PORT"))
+        wanted.append((settings.bind, edge.settings.https_port, "HTTPS_PORT"))
+    workers = {pid for edge in edges for pid in find_workers(settings, edge.home)}
     for host, port, name in wanted:
         if is_free(host, port):
             continue
