@@ -16,6 +16,7 @@ from foregate.cli import (
     applications,
     changes,
     completion,
+    databases,
     edges,
     events,
     ingress,
@@ -68,6 +69,7 @@ app.add_typer(edges.app, name="edge")
 app.add_typer(changes.app, name="change")
 app.add_typer(keys.app, name="keys")
 app.add_typer(api_tokens.app, name="api-token")
+app.add_typer(databases.app, name="database")
 
 
 def main() -> None:

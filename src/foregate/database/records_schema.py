@@ -11,15 +11,14 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 
+from foregate.database.columns import Whole, only_where
 from foregate.database.rights import Rights, TableRights
 
 metadata = MetaData()
@@ -34,7 +33,7 @@ def _account() -> Column[str]:
 
 
 def _moment(name: str, *, nullable: bool = False) -> Column[int]:
-    return Column(name, Integer, nullable=nullable)
+    return Column(name, Whole, nullable=nullable)
 
 
 accounts = Table(
@@ -101,7 +100,7 @@ key_settings = Table(
     "key_settings",
     metadata,
     Column("account_id", Text, ForeignKey("accounts.id"), primary_key=True),
-    Column("rotation_interval_days", Integer, nullable=False),
+    Column("rotation_interval_days", Whole, nullable=False),
     _moment("last_rotated_at"),
 )
 
@@ -113,10 +112,10 @@ service_tokens = Table(
     Column("client_id", Text, nullable=False, unique=True),
     Column("name", Text, nullable=False),
     Column("duration", Text, nullable=False),
-    Column("is_enabled", Integer, nullable=False),
+    Column("is_enabled", Whole, nullable=False),
     _moment("expires_at", nullable=True),  # null: forever
-    Column("secret_version", Integer, nullable=False),
-    Column("previous_secret_version", Integer, nullable=True),
+    Column("secret_version", Whole, nullable=False),
+    Column("previous_secret_version", Whole, nullable=True),
     _moment("previous_secret_expires_at", nullable=True),
     _moment("created_at"),
     _moment("updated_at"),
@@ -127,17 +126,17 @@ service_tokens = Table(
         "(previous_secret_version IS NULL) = (previous_secret_expires_at IS NULL)", name="previous_secret_has_an_end"
     ),
     # Lists count and page within the index, which therefore leaves deleted tokens out.
-    Index("service_tokens_account", "account_id", "created_at", "id", sqlite_where=text("deleted_at IS NULL")),
-    Index("service_tokens_name", "account_id", "name", "created_at", "id", sqlite_where=text("deleted_at IS NULL")),
+    Index("service_tokens_account", "account_id", "created_at", "id", **only_where("deleted_at IS NULL")),
+    Index("service_tokens_name", "account_id", "name", "created_at", "id", **only_where("deleted_at IS NULL")),
 )
 
 secret_versions = Table(
     "secret_versions",
     metadata,
     Column("token_id", Text, ForeignKey("service_tokens.id"), primary_key=True),
-    Column("version", Integer, primary_key=True),
+    Column("version", Whole, primary_key=True),
     Column("digest", LargeBinary, nullable=False),
-    Column("pepper_version", Integer, nullable=False),
+    Column("pepper_version", Whole, nullable=False),
     _moment("issued_at"),
     CheckConstraint("typeof(digest) = 'blob' AND length(digest) = 32", name="digest_form"),
     CheckConstraint("version >= 1 AND pepper_version >= 1", name="versions_start_at_one"),
@@ -185,7 +184,7 @@ application_policies = Table(
     metadata,
     Column("application_id", Text, ForeignKey("applications.id", ondelete="CASCADE"), primary_key=True),
     Column("policy_id", Text, ForeignKey("policies.id"), primary_key=True),
-    Column("precedence", Integer, nullable=False),
+    Column("precedence", Whole, nullable=False),
     UniqueConstraint("application_id", "precedence", name="application_precedence"),
     Index("application_policies_policy", "policy_id"),
 )
@@ -230,7 +229,7 @@ tunnel_configurations = Table(
     "tunnel_configurations",
     metadata,
     Column("tunnel_id", Text, ForeignKey("tunnels.id"), primary_key=True),
-    Column("version", Integer, nullable=False),
+    Column("version", Whole, nullable=False),
     Column("config", Text, nullable=False),
     _moment("created_at"),
 )
@@ -248,7 +247,7 @@ ingress_hostnames = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", Whole, primary_key=True, autoincrement=True),
     Column("record_key", Text, nullable=False),
     _moment("enqueued_at"),
     _moment("published_at", nullable=True),
@@ -259,7 +258,7 @@ outbox = Table(
 history = Table(
     "history",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", Whole, primary_key=True, autoincrement=True),
     _account(),
     Column("kind", Text, nullable=False),
     Column("entity_id", Text, nullable=False),
@@ -273,13 +272,13 @@ history = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", Whole, primary_key=True, autoincrement=True),
     Column("account_id", Text, nullable=True),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("entity_id", Text, nullable=False),
-    Column("change_seq", Integer, nullable=True),
+    Column("change_seq", Whole, nullable=True),
     _moment("at"),
     Index("audit_account", "account_id", "id"),
     sqlite_autoincrement=True,
@@ -290,8 +289,8 @@ replayable_answers = Table(
     "replayable_answers",
     metadata,
     Column("fingerprint", LargeBinary, primary_key=True),
-    Column("first_tries", Integer, nullable=False),
-    Column("status", Integer, nullable=False),
+    Column("first_tries", Whole, nullable=False),
+    Column("status", Whole, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     _moment("expires_at"),
     Index("replayable_answers_expiry", "expires_at"),
@@ -339,3 +338,4 @@ CONTROL_PLANE = Rights(
         "replayable_answers": _full(replayable_answers),
     },
 )
+RIGHTS = (CONTROL_PLANE,)

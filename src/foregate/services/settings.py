@@ -18,6 +18,7 @@ from typing import Any
 
 from foregate.core.durations import parse_duration
 from foregate.core.errors import ErrorCode, ForegateError, invalid
+from foregate.database.postgresql.address import Address, parse_address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -54,11 +55,17 @@ class Settings:
     events_max_bytes: int
     events_max_age: timedelta
     team: str
+    database: Address | None
 
     @property
     def auth_domain(self) -> str:
         """The host name of the account's own pages and the issuer of its assertions."""
         return self.team
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether records and telemetry are files in the home."""
+        return self.database is None
 
     @property
     def is_loopback(self) -> bool:
@@ -279,6 +286,10 @@ def _parse_host(value: object) -> str:
     return value
 
 
+def _parse_database(value: object) -> Address | None:
+    return parse_address(str(value))[0] if value else None
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("bind", _parse_address, lambda: "127.0.0.1", "127.0.0.1", "IP address that the edge and the API listen on"),
     Setting("api_port", _parse_port, lambda: 8400, "8400", "port of the control API"),
@@ -310,5 +321,12 @@ SETTINGS: tuple[Setting, ...] = (
         lambda: "auth.localhost",
         "auth.localhost",
         "auth domain of the account made at first start",
+    ),
+    Setting(
+        "database",
+        _parse_database,
+        lambda: None,
+        "",
+        "PostgreSQL instead of files in the home: `postgresql://host:5432/name`, without user and password",
     ),
 )

@@ -78,7 +78,7 @@ class _Supervisor:
         self._board.say(f"foregate: home {self._home.root}, process {os.getpid()}")
         try:
             # Before the edge of an earlier run is touched: it goes on while a person mends what is damaged.
-            await asyncio.to_thread(require_whole, self._home)
+            await asyncio.to_thread(require_whole, self._settings)
             await take_over(self._home, self._board.say)
             require_ports(self._settings, self._home)
             # Ours, and shared by all API processes: when one of them ends, what it has not accepted waits for another.
