@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from foregate.core.errors import ErrorCode, ForegateError
+from foregate.core.errors import ErrorCode, ForegateError, invalid
 
 _AWAY = "The database {} is not available now; it is tried again by itself."
 _SENTENCES = {
@@ -46,6 +46,8 @@ def explain(error: BaseException, where: str) -> ForegateError | None:
     cause = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(cause, psycopg.Error):
         return None
+    if isinstance(cause, psycopg.DataError) and "NUL" in str(cause):
+        return invalid("A text holds the NUL character, which cannot be kept; leave it out.")
     kind = _kind(cause)
     if kind is None:
         return None
