@@ -49,12 +49,8 @@ class PostgresqlStore:
 
     def upgrade(self) -> None:
         """See `Store.upgrade`. Only a home with the password of the owner can; others find it done, or say so."""
-        reader = self.open(TREES[self.tree][0])
-        try:
-            with reader.read() as connection:
-                revision = current_revision(connection)
-        finally:
-            reader.close()
+        with self.look_into() as connection:
+            revision = current_revision(connection)
         if revision == HEADS[self.tree]:
             return
         if revision is not None and revision > HEADS[self.tree]:
@@ -92,8 +88,10 @@ class PostgresqlStore:
 
     @contextmanager
     def look_into(self) -> Iterator[Connection]:
-        """See `Store.look_into`."""
-        database = self.open(TREES[self.tree][0])
+        """See `Store.look_into`. As the first of its users whose password this home has: all of them may read this."""
+        all_rights = TREES[self.tree]
+        known = (rights for rights in all_rights if self.passwords.path(rights.user).exists())
+        database = self.open(next(known, all_rights[0]))
         try:
             with database.read() as connection:
                 yield connection
