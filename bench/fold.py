@@ -18,8 +18,9 @@ from foregate.access.events.batch import parse_batch
 from foregate.access.events.consumers import event_jobs
 from foregate.access.events.ingest import take_in
 from foregate.core.clock import utc_now
-from foregate.database.engine import Database
 from foregate.database.migrate import upgrade
+from foregate.database.sqlite import SqliteDatabase
+from foregate.database.stores import SqliteStore
 from foregate.database.telemetry_schema import INGEST
 from foregate.eventlog.packing import pack
 from foregate.eventlog.runner import Runner
@@ -46,7 +47,7 @@ def _row(name: str, *, tokens: int, events: int) -> Row:
         path = Path(folder) / "telemetry.db"
         upgrade(path, "telemetry")
         ingest_seconds = _fill(path, tokens, events)
-        runner = Runner(event_jobs(path), utc_now)
+        runner = Runner(event_jobs(SqliteStore(path, "telemetry")), utc_now)
         wall, started = time.perf_counter(), time.process_time()
         while runner.round().moved:
             pass
@@ -58,7 +59,7 @@ def _row(name: str, *, tokens: int, events: int) -> Row:
 
 
 def _fill(path: Path, tokens: int, events: int) -> float:
-    database = Database(path, INGEST)
+    database = SqliteDatabase(path, INGEST)
     used, start = 0.0, 0
     for lines in _batches(tokens, events):
         packed = pack(lines)

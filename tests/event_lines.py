@@ -12,8 +12,9 @@ from foregate.access.events.batch import SpoolBatch, parse_batch
 from foregate.access.events.consumers import event_jobs
 from foregate.access.events.ingest import Receipt, take_in
 from foregate.core.clock import to_micros
-from foregate.database.engine import Database
 from foregate.database.migrate import upgrade
+from foregate.database.sqlite import SqliteDatabase
+from foregate.database.stores import SqliteStore
 from foregate.database.telemetry_schema import INGEST
 from foregate.eventlog.runner import Runner
 
@@ -77,8 +78,8 @@ class Telemetry:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "telemetry.db"
         upgrade(self.path, "telemetry")
-        self.ingest = Database(self.path, INGEST)
-        self.jobs = event_jobs(self.path)
+        self.ingest = SqliteDatabase(self.path, INGEST)
+        self.jobs = event_jobs(SqliteStore(self.path, "telemetry"))
         self.runner = Runner(self.jobs, lambda: NOON)
 
     def take(self, *batches: SpoolBatch, now: datetime = NOON) -> list[Receipt]:

@@ -10,6 +10,7 @@ import pytest
 
 from harness.api import Api
 from harness.origin import Origin
+from harness.postgresql import ENGINES
 from harness.product import Foregate
 from harness.things import App, Token, allow, create_app, create_token, events_of, until_status
 from harness.waiting import until
@@ -17,6 +18,16 @@ from harness.waiting import until
 TOKENS = "/access/service_tokens"
 # Published bound (p99, idle) is 100 ms; here only that it is a matter of moments, as other work goes on beside.
 MOMENTS = 3.0
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def foregate(request: pytest.FixtureRequest, foregate: Foregate) -> Foregate:
+    """One on each database."""
+    on_postgresql: Foregate
+    if request.param == "postgresql":
+        on_postgresql = request.getfixturevalue("foregate_on_postgresql")
+        return on_postgresql
+    return foregate
 
 
 @pytest.fixture(scope="module")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from foregate.database.engine import Database
-from foregate.database.migrate import upgrade
 from foregate.database.rights import Rights, TableRights
 from foregate.database.telemetry_schema import metadata
 from foregate.eventlog.memory import MemoryLog
 from foregate.eventlog.model import RECORD_OVERHEAD_BYTES, Bounds, Entry, EventLog
 from foregate.eventlog.sql import SqlLog
+from harness.postgresql import ENGINES, PostgresqlDatabase
+from harness.stores import sqlite_stores
 
 WHOLE_LOG = Rights(
     "the log",
@@ -25,13 +25,19 @@ WHOLE_LOG = Rights(
 NEVER = 0
 
 
-@pytest.fixture(params=["memory", "sql"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
-    if request.param == "memory":
-        yield MemoryLog()
-        return
-    upgrade(tmp_path / "telemetry.db", "telemetry")
-    database = Database(tmp_path / "telemetry.db", WHOLE_LOG)
+@pytest.fixture(params=["memory", *ENGINES])
+def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
+    match request.param:
+        case "memory":
+            yield MemoryLog()
+            return
+        case "sqlite":
+            telemetry = sqlite_stores(request.getfixturevalue("tmp_path")).telemetry
+            database: Database = telemetry.open(WHOLE_LOG)
+        case _:
+            made: PostgresqlDatabase = request.getfixturevalue("postgresql_database")
+            made.renew()
+            database = made.open_as_owner("telemetry")
     with database.write() as connection:
         yield SqlLog(connection)
     database.close()

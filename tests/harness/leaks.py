@@ -14,9 +14,13 @@ from dataclasses import dataclass
 
 from foregate.core.masterkey import MasterKey, load
 from foregate.core.secrets import Secret, digest_secret
+from foregate.database import records_schema, telemetry_schema
+from foregate.services.settings import load as load_settings
+from foregate.services.stores import stores_of
 from harness.log import event_batches, log_records
 from harness.processes import processes_of
 from harness.product import Foregate
+from harness.stores import content_of
 
 # The home's own key files, and the file the demo's curl line reads.
 _KEY_FILES = re.compile(r"master\.key|admin\.token|edge/edge\.key|demo/token")
@@ -155,6 +159,7 @@ def _forms(key: bytes) -> Iterator[tuple[str, bytes]]:
 def _places(foregate: Foregate) -> Iterator[Place]:
     yield from _files(foregate)
     yield from _log_values(foregate)
+    yield from _rows(foregate)
     yield Place("what foregate up printed", foregate.output.read_bytes())
     for process in processes_of(foregate.home):
         yield Place(f"the command line of {process.name}", process.command)
@@ -182,6 +187,14 @@ def _files(foregate: Foregate) -> Iterator[Place]:
             if pattern.fullmatch(name)
         )
         yield Place(name, path.read_bytes(), may_hold)
+
+
+def _rows(foregate: Foregate) -> Iterator[Place]:
+    """What stands in the stores, wherever they are."""
+    stores = stores_of(load_settings(foregate.environment))
+    for store, metadata in ((stores.records, records_schema.metadata), (stores.telemetry, telemetry_schema.metadata)):
+        with store.look_into() as connection:
+            yield Place(f"the rows of {store.tree}", content_of(connection, metadata), frozenset({"digest"}))
 
 
 def _log_values(foregate: Foregate) -> Iterator[Place]:

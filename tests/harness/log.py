@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
+from sqlalchemy import select
+
+from foregate.database.telemetry_schema import log_records as log_records_table
+from foregate.services.settings import load
+from foregate.services.stores import stores_of
 from harness.product import Foregate
 
 
@@ -29,8 +32,10 @@ def event_batches(foregate: Foregate) -> Iterator[bytes]:
 
 def log_records(foregate: Foregate) -> list[tuple[int, str, bytes]]:
     """Offset, topic and value of every record of the log."""
-    with _telemetry(foregate) as connection:
-        return connection.execute("SELECT offset, topic, value FROM log_records ORDER BY offset").fetchall()
+    columns = log_records_table.c
+    query = select(columns.offset, columns.topic, columns.value).order_by(columns.offset)
+    with stores_of(load(foregate.environment)).telemetry.look_into() as connection:
+        return [tuple(row) for row in connection.execute(query)]
 
 
 def counted_gaps(foregate: Foregate) -> int:
@@ -41,8 +46,3 @@ def counted_gaps(foregate: Foregate) -> int:
 def lost_bytes(foregate: Foregate) -> int:
     """How many bytes of spool files are gone for ever, by the control plane's own count."""
     return sum(int(edge["lost_bytes"]) for edge in foregate.api().result("GET", "/foregate/edges"))
-
-
-def _telemetry(foregate: Foregate) -> closing[sqlite3.Connection]:
-    path = foregate.home / "telemetry.db"
-    return closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10))

@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,12 +148,14 @@ class Foregate:
 
 
 @contextmanager
-def running_foregate(**settings: str) -> Iterator[Foregate]:
-    """A started Foregate with a fresh home; stopped, and the home removed, whatever happens in between."""
+def running_foregate(prepare: Callable[[Foregate], None] = lambda _: None, **settings: str) -> Iterator[Foregate]:
+    """A started Foregate with a fresh home, prepared before; stopped, and the home removed, whatever happens in
+    between."""
     home = Path(tempfile.mkdtemp(prefix="foregate-")) / "home"
     api_port, http_port, https_port = free_ports(3)
     foregate = Foregate(home, api_port, http_port, https_port, settings)
     try:
+        prepare(foregate)
         foregate.start()
         yield foregate
         if foregate.supervisor is not None:

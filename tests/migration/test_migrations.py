@@ -17,8 +17,9 @@ from sqlalchemy.exc import IntegrityError
 
 from foregate.core.errors import ForegateError
 from foregate.database import records_schema, telemetry_schema
-from foregate.database.engine import Database
 from foregate.database.migrate import HEADS, TREES, current_revision, move, upgrade
+from foregate.database.sqlite import SqliteDatabase
+from harness.postgresql import ENGINES
 
 METADATA = {"records": records_schema.metadata, "telemetry": telemetry_schema.metadata}
 MIGRATIONS = Path(records_schema.__file__).parent / "migrations"
@@ -38,12 +39,18 @@ RELEASED = {
     ("records", "0002"): "2e6933a97c224c98c4e270d55916000178f003b6ee71a59b692489581fdab8ca",
     ("telemetry", "0001"): "64222a3f518d0f41708f6cf57f3bdbc560be56a708ff1c2cc00261a6195096f1",
 }
+# The same on PostgreSQL, whose SQL stands in files of its own beside them.
+RELEASED_ON_POSTGRESQL = {
+    ("records", "0001"): "2e17b6940d8cd65c70646016cf303209627b2d7ba93d30de7d8d3652559b6f35",
+    ("records", "0002"): "418fc0fcaed78363de4541f95fbe2309a214a06af41943210419a9c0b684d700",
+    ("telemetry", "0001"): "1c6e1b25bfcfc49590ebe17568a86b45bd594db45ad83731e50e1c8ebd01d9c1",
+}
 STEPS = [(tree, revision) for tree in TREES for revision in revisions(tree)]
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "some.db", None)
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    opened = SqliteDatabase(tmp_path / "some.db", None)
     yield opened
     opened.close()
 
@@ -59,14 +66,20 @@ def test_head_named_in_the_code_is_the_newest_script(tree: str) -> None:
     assert HEADS[tree] == revisions(tree)[-1]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("tree", "revision"), STEPS, ids=[f"{tree}-{revision}" for tree, revision in STEPS])
-def test_released_step_is_never_changed(tree: str, revision: str) -> None:
+def test_released_step_is_never_changed(engine: str, tree: str, revision: str) -> None:
     """A home that ran a step never runs it again, so an edit of it reaches new homes alone."""
     digest = hashlib.sha256()
     for path in sorted((MIGRATIONS / tree / "versions").glob(f"{revision}_*")):
-        digest.update(f"{path.name}\n".encode() + path.read_bytes())
-    assert (tree, revision) in RELEASED, f"new step: add ({tree!r}, {revision!r}): {digest.hexdigest()!r} to RELEASED"
-    assert digest.hexdigest() == RELEASED[tree, revision], (
+        if path.name.endswith(".postgresql.sql") == (engine == "postgresql"):
+            digest.update(f"{path.name}\n".encode() + path.read_bytes())
+    name, released = {
+        "sqlite": ("RELEASED", RELEASED),
+        "postgresql": ("RELEASED_ON_POSTGRESQL", RELEASED_ON_POSTGRESQL),
+    }[engine]
+    assert (tree, revision) in released, f"new step: add ({tree!r}, {revision!r}): {digest.hexdigest()!r} to {name}"
+    assert digest.hexdigest() == released[tree, revision], (
         f"step {revision} of {tree} has been edited, and homes that ran it would keep the old schema: "
         "put it back as it was and write the change as a new step"
     )
@@ -78,7 +91,7 @@ def test_revisions_are_numbered_without_gaps(tree: str) -> None:
 
 
 @pytest.mark.parametrize(("tree", "revision"), STEPS, ids=[f"{tree}-{revision}" for tree, revision in STEPS])
-def test_each_step_down_undoes_exactly_its_step_up(database: Database, tree: str, revision: str) -> None:
+def test_each_step_down_undoes_exactly_its_step_up(database: SqliteDatabase, tree: str, revision: str) -> None:
     steps = revisions(tree)
     before = steps[steps.index(revision) - 1] if revision != steps[0] else "base"
     with database.write() as connection:
@@ -96,7 +109,7 @@ def test_each_step_down_undoes_exactly_its_step_up(database: Database, tree: str
 
 
 @pytest.mark.parametrize("tree", TREES)
-def test_migrations_lead_to_the_declared_tables(database: Database, tree: str) -> None:
+def test_migrations_lead_to_the_declared_tables(database: SqliteDatabase, tree: str) -> None:
     with database.write() as connection:
         move(connection, tree, "head")
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
@@ -104,8 +117,10 @@ def test_migrations_lead_to_the_declared_tables(database: Database, tree: str) -
 
 
 @pytest.mark.parametrize("tree", TREES)
-def test_constraints_alembic_does_not_compare_are_equal_too(database: Database, tmp_path: Path, tree: str) -> None:
-    declared = Database(tmp_path / "declared.db", None)
+def test_constraints_alembic_does_not_compare_are_equal_too(
+    database: SqliteDatabase, tmp_path: Path, tree: str
+) -> None:
+    declared = SqliteDatabase(tmp_path / "declared.db", None)
     with database.write() as connection:
         move(connection, tree, "head")
         migrated = facts(connection, METADATA[tree])
@@ -144,7 +159,7 @@ def test_upgrade_makes_a_private_file_and_may_be_repeated(tmp_path: Path, tree: 
     upgrade(path, tree)
     upgrade(path, tree)
     assert path.stat().st_mode & 0o777 == 0o600
-    opened = Database(path, None)
+    opened = SqliteDatabase(path, None)
     with opened.read() as connection:
         assert current_revision(connection) == HEADS[tree]
     opened.close()
@@ -154,7 +169,7 @@ def test_upgrade_makes_a_private_file_and_may_be_repeated(tmp_path: Path, tree: 
 def test_database_of_a_newer_foregate_is_left_alone(tmp_path: Path, tree: str) -> None:
     path = tmp_path / f"{tree}.db"
     upgrade(path, tree)
-    opened = Database(path, None)
+    opened = SqliteDatabase(path, None)
     with opened.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
         before = schema(connection)
@@ -165,7 +180,7 @@ def test_database_of_a_newer_foregate_is_left_alone(tmp_path: Path, tree: str) -
     opened.close()
 
 
-def test_failed_migration_leaves_nothing_behind(database: Database) -> None:
+def test_failed_migration_leaves_nothing_behind(database: SqliteDatabase) -> None:
     """The steps of one upgrade are one transaction: cut off in the middle, the database is as it was."""
     with pytest.raises(RuntimeError, match="cut off"), database.write() as connection:
         move(connection, "records", "head")
@@ -202,7 +217,7 @@ FORBIDDEN: dict[str, str] = {
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
-def test_no_writer_changes_a_digest_not_even_with_all_rights(database: Database, name: str) -> None:
+def test_no_writer_changes_a_digest_not_even_with_all_rights(database: SqliteDatabase, name: str) -> None:
     with database.write() as connection:
         move(connection, "records", "head")
         run(connection, ACCOUNT, TOKEN)

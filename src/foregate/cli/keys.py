@@ -35,8 +35,10 @@ def peppers(as_json: AsJson = False) -> None:
     from foregate.services.home import Home
     from foregate.services.peppers import read_peppers
     from foregate.services.settings import load
+    from foregate.services.stores import stores_of
 
-    found = read_peppers(Home(load().home), utc_now())
+    settings = load()
+    found = read_peppers(Home(settings.home), stores_of(settings).records, utc_now())
     if as_json:
         print_json([asdict(use) for use in found])
         return

@@ -16,6 +16,7 @@ from foregate.cli import (
     applications,
     changes,
     completion,
+    databases,
     edges,
     events,
     ingress,
@@ -72,6 +73,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(rebuild.app, name="rebuild")
 app.add_typer(api_tokens.app, name="api-token")
+app.add_typer(databases.app, name="database")
 
 
 def main() -> None:

@@ -135,6 +135,7 @@ def status(
     from foregate.services.home import Home
     from foregate.services.running import load_running
     from foregate.services.status import read_status
+    from foregate.services.stores import stores_of
 
     settings = load_running(note)
     home = Home(settings.home)
@@ -143,7 +144,7 @@ def status(
     while not found.is_ready and time.monotonic() < deadline:
         time.sleep(_ASKED_EVERY_SECONDS)
         found = read_status(home)
-    folding = read_folding(home, utc_now())
+    folding = read_folding(home, stores_of(settings).telemetry, utc_now())
     if as_json:
         print_json({**found.to_json(), "events": folding.to_json()})
     else:

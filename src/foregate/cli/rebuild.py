@@ -14,27 +14,25 @@ from foregate.cli.processes import AsJson
 if TYPE_CHECKING:
     from foregate.access.events.rebuild import Rebuilt
 
-app = typer.Typer(help="Make a view anew from the log or the records, while Foregate runs.", no_args_is_help=True)
+app = typer.Typer(help="Make a view anew, from the log or the records.", no_args_is_help=True)
 
 
 @app.command("last-seen", short_help="When each token was last seen, from the log.")
 def last_seen(as_json: AsJson = False) -> None:
     """Make "last seen" anew from the events in the log. It never goes back: what older events said stays."""
-    from foregate.services.home import Home
     from foregate.services.rebuild import rebuild_last_seen_of
     from foregate.services.settings import load
 
-    _print(rebuild_last_seen_of(Home(load().home)), as_json=as_json)
+    _print(rebuild_last_seen_of(load()), as_json=as_json)
 
 
 @app.command(short_help="Index and counts of events, from the log.")
 def events(as_json: AsJson = False) -> None:
     """Make the index by which events are found, and the counts per minute, anew from the events in the log."""
-    from foregate.services.home import Home
     from foregate.services.rebuild import rebuild_events_of
     from foregate.services.settings import load
 
-    _print(rebuild_events_of(Home(load().home)), as_json=as_json)
+    _print(rebuild_events_of(load()), as_json=as_json)
 
 
 @app.command("edge-config", short_help="What edges know, from the records.")

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 _PATIENCE_SECONDS = 2
 # SQLite's words for a file that is not what it should be, and no others: a full disk or a lock is no damage.
-_WORDS = ("malformed", "file is not a database", "unsupported file format")
+_WORDS = ("image is malformed", "malformed database schema", "file is not a database", "unsupported file format")
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:

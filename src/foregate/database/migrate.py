@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect
 
 from foregate.core.errors import ErrorCode, ForegateError
-from foregate.database.engine import Database
+from foregate.database.sqlite import SqliteDatabase
 
 TREES = ("records", "telemetry")
 # The newest revision of each tree; a test compares it with the scripts, so that start-up need not import Alembic.
@@ -16,13 +16,13 @@ HEADS = {"records": "0002", "telemetry": "0001"}
 
 
 def upgrade(path: Path, tree: str) -> None:
-    """Make or bring up `path` to the newest schema. Does nothing, fast, if it is there already.
+    """Make or bring up the SQLite file `path` to the newest schema. Does nothing, fast, if it is there already.
 
     Raises ForegateError(UNAVAILABLE) for a database that a newer Foregate wrote.
     """
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-    database = Database(path, None)
+    database = SqliteDatabase(path, None)
     try:
         with database.read() as connection:
             revision = current_revision(connection)

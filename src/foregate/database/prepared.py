@@ -6,6 +6,7 @@ written in the SQL that all supported databases share.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, TextClause
@@ -17,7 +18,8 @@ class Prepared:
     """One statement. Safe to share between threads: a second compilation gives the same."""
 
     def __init__(self, statement: Insert | TextClause, columns: tuple[str, ...] = ()) -> None:
-        """`columns` are those that an INSERT sets; a text names its own values (`:name`)."""
+        """`columns` are those that an INSERT sets; a text names its own values (`:name`), and for `run_many` they
+        stand in `columns` in the order in which it names them."""
         self._statement = statement
         self._columns = list(columns)
         self._compiled: dict[str, tuple[str, tuple[str, ...] | None]] = {}
@@ -30,6 +32,14 @@ class Prepared:
         cursor = connection.connection.cursor()
         cursor.execute(text, values if order is None else tuple([values[name] for name in order]))
         return cursor
+
+    def run_many(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run it for each of `rows`: values in the order of `columns`."""
+        dialect = connection.dialect
+        text, order = self._compiled.get(dialect.name) or self._compile(dialect)
+        columns = self._columns
+        values: Sequence[Any] = rows if order else [dict(zip(columns, row, strict=True)) for row in rows]
+        connection.connection.cursor().executemany(text, values)
 
     def _compile(self, dialect: Dialect) -> tuple[str, tuple[str, ...] | None]:
         compiled = self._statement.compile(dialect=dialect, column_keys=self._columns or None)

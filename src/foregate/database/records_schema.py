@@ -11,15 +11,14 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 
+from foregate.database.columns import Whole, only_where
 from foregate.database.rights import Rights, TableRights
 
 metadata = MetaData()
@@ -34,7 +33,7 @@ def _account() -> Column[str]:
 
 
 def _moment(name: str, *, nullable: bool = False) -> Column[int]:
-    return Column(name, Integer, nullable=nullable)
+    return Column(name, Whole, nullable=nullable)
 
 
 accounts = Table(
@@ -85,7 +84,7 @@ edges = Table(
         name="edge_sealing_key_form",
     ),
     # The name of an edge that was expelled may be given again.
-    Index("edges_name", "name", unique=True, sqlite_where=text("revoked_at IS NULL")),
+    Index("edges_name", "name", unique=True, **only_where("revoked_at IS NULL")),
 )
 
 # The certificates by which joined edges may show themselves; those before the newest that was used are gone.
@@ -119,7 +118,7 @@ edge_join_tokens = Table(
 feed_authority = Table(
     "feed_authority",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("id", Whole, primary_key=True, autoincrement=False),
     Column("certificate", Text, nullable=False),
     Column("private_key", LargeBinary, nullable=False),  # encrypted under the key encryption key
     _moment("created_at"),
@@ -152,7 +151,7 @@ key_settings = Table(
     "key_settings",
     metadata,
     Column("account_id", Text, ForeignKey("accounts.id"), primary_key=True),
-    Column("rotation_interval_days", Integer, nullable=False),
+    Column("rotation_interval_days", Whole, nullable=False),
     _moment("last_rotated_at"),
 )
 
@@ -164,10 +163,10 @@ service_tokens = Table(
     Column("client_id", Text, nullable=False, unique=True),
     Column("name", Text, nullable=False),
     Column("duration", Text, nullable=False),
-    Column("is_enabled", Integer, nullable=False),
+    Column("is_enabled", Whole, nullable=False),
     _moment("expires_at", nullable=True),  # null: forever
-    Column("secret_version", Integer, nullable=False),
-    Column("previous_secret_version", Integer, nullable=True),
+    Column("secret_version", Whole, nullable=False),
+    Column("previous_secret_version", Whole, nullable=True),
     _moment("previous_secret_expires_at", nullable=True),
     _moment("created_at"),
     _moment("updated_at"),
@@ -178,17 +177,17 @@ service_tokens = Table(
         "(previous_secret_version IS NULL) = (previous_secret_expires_at IS NULL)", name="previous_secret_has_an_end"
     ),
     # Lists count and page within the index, which therefore leaves deleted tokens out.
-    Index("service_tokens_account", "account_id", "created_at", "id", sqlite_where=text("deleted_at IS NULL")),
-    Index("service_tokens_name", "account_id", "name", "created_at", "id", sqlite_where=text("deleted_at IS NULL")),
+    Index("service_tokens_account", "account_id", "created_at", "id", **only_where("deleted_at IS NULL")),
+    Index("service_tokens_name", "account_id", "name", "created_at", "id", **only_where("deleted_at IS NULL")),
 )
 
 secret_versions = Table(
     "secret_versions",
     metadata,
     Column("token_id", Text, ForeignKey("service_tokens.id"), primary_key=True),
-    Column("version", Integer, primary_key=True),
+    Column("version", Whole, primary_key=True),
     Column("digest", LargeBinary, nullable=False),
-    Column("pepper_version", Integer, nullable=False),
+    Column("pepper_version", Whole, nullable=False),
     _moment("issued_at"),
     CheckConstraint("typeof(digest) = 'blob' AND length(digest) = 32", name="digest_form"),
     CheckConstraint("version >= 1 AND pepper_version >= 1", name="versions_start_at_one"),
@@ -236,7 +235,7 @@ application_policies = Table(
     metadata,
     Column("application_id", Text, ForeignKey("applications.id", ondelete="CASCADE"), primary_key=True),
     Column("policy_id", Text, ForeignKey("policies.id"), primary_key=True),
-    Column("precedence", Integer, nullable=False),
+    Column("precedence", Whole, nullable=False),
     UniqueConstraint("application_id", "precedence", name="application_precedence"),
     Index("application_policies_policy", "policy_id"),
 )
@@ -281,7 +280,7 @@ tunnel_configurations = Table(
     "tunnel_configurations",
     metadata,
     Column("tunnel_id", Text, ForeignKey("tunnels.id"), primary_key=True),
-    Column("version", Integer, nullable=False),
+    Column("version", Whole, nullable=False),
     Column("config", Text, nullable=False),
     _moment("created_at"),
 )
@@ -299,7 +298,7 @@ ingress_hostnames = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", Whole, primary_key=True, autoincrement=True),
     Column("record_key", Text, nullable=False),
     _moment("enqueued_at"),
     _moment("published_at", nullable=True),
@@ -310,7 +309,7 @@ outbox = Table(
 history = Table(
     "history",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", Whole, primary_key=True, autoincrement=True),
     _account(),
     Column("kind", Text, nullable=False),
     Column("entity_id", Text, nullable=False),
@@ -324,13 +323,13 @@ history = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", Whole, primary_key=True, autoincrement=True),
     Column("account_id", Text, nullable=True),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("entity_id", Text, nullable=False),
-    Column("change_seq", Integer, nullable=True),
+    Column("change_seq", Whole, nullable=True),
     _moment("at"),
     Index("audit_account", "account_id", "id"),
     sqlite_autoincrement=True,
@@ -341,8 +340,8 @@ replayable_answers = Table(
     "replayable_answers",
     metadata,
     Column("fingerprint", LargeBinary, primary_key=True),
-    Column("first_tries", Integer, nullable=False),
-    Column("status", Integer, nullable=False),
+    Column("first_tries", Whole, nullable=False),
+    Column("status", Whole, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     _moment("expires_at"),
     Index("replayable_answers_expiry", "expires_at"),
@@ -393,3 +392,4 @@ CONTROL_PLANE = Rights(
         "replayable_answers": _full(replayable_answers),
     },
 )
+RIGHTS = (CONTROL_PLANE,)

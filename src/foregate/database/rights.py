@@ -1,4 +1,5 @@
-"""Who may do what to which table: enforced by SQLite's authorizer callback on every connection.
+"""Who may do what to which table: on PostgreSQL enforced by grants (`postgresql/roles.py`), on SQLite by its authorizer
+callback on every connection.
 
 The callback sees each statement when it is prepared, so that a forbidden one never runs, hand-written SQL included.
 A `Rights` value is written down in the schema module of its database, beside the tables.

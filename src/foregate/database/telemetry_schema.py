@@ -6,8 +6,9 @@ Nothing here can authenticate anything: there is no secret and no digest.
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, MetaData, Table, Text
 
+from foregate.database.columns import Whole, only_where
 from foregate.database.rights import Rights, TableRights
 
 metadata = MetaData()
@@ -17,9 +18,9 @@ log_topics = Table(
     "log_topics",
     metadata,
     Column("topic", Text, primary_key=True),
-    Column("last_offset", Integer, nullable=False),
-    Column("trimmed_offset", Integer, nullable=False),
-    Column("size_bytes", Integer, nullable=False),
+    Column("last_offset", Whole, nullable=False),
+    Column("trimmed_offset", Whole, nullable=False),
+    Column("size_bytes", Whole, nullable=False),
     CheckConstraint("trimmed_offset <= last_offset", name="trimmed_is_within"),
 )
 
@@ -27,14 +28,14 @@ log_records = Table(
     "log_records",
     metadata,
     Column("topic", Text, primary_key=True),
-    Column("offset", Integer, primary_key=True),
+    Column("offset", Whole, primary_key=True),
     Column("key", Text, nullable=False),
-    Column("is_tombstone", Integer, nullable=False),
-    Column("at", Integer, nullable=False),
+    Column("is_tombstone", Whole, nullable=False),
+    Column("at", Whole, nullable=False),
     # Last, so that the other columns are read without walking through a big value's pages.
     Column("value", LargeBinary, nullable=False),
     Index("log_records_key", "topic", "key"),
-    Index("log_records_tombstones", "topic", "offset", sqlite_where=text("is_tombstone = 1")),
+    Index("log_records_tombstones", "topic", "offset", **only_where("is_tombstone = 1")),
 )
 
 # `skipped`: records that were trimmed before this consumer read them. `set_aside`: records it cannot take.
@@ -43,10 +44,10 @@ consumer_offsets = Table(
     metadata,
     Column("consumer", Text, primary_key=True),
     Column("topic", Text, primary_key=True),
-    Column("offset", Integer, nullable=False),
-    Column("skipped", Integer, nullable=False),
-    Column("set_aside", Integer, nullable=False),
-    Column("updated_at", Integer, nullable=False),
+    Column("offset", Whole, nullable=False),
+    Column("skipped", Whole, nullable=False),
+    Column("set_aside", Whole, nullable=False),
+    Column("updated_at", Whole, nullable=False),
 )
 
 # Which records a consumer could not take, and why. The record itself stays in the log until it is trimmed.
@@ -55,9 +56,9 @@ poison_records = Table(
     metadata,
     Column("consumer", Text, primary_key=True),
     Column("topic", Text, primary_key=True),
-    Column("offset", Integer, primary_key=True),
+    Column("offset", Whole, primary_key=True),
     Column("reason", Text, nullable=False),
-    Column("at", Integer, nullable=False),
+    Column("at", Whole, nullable=False),
 )
 
 # How far each worker's spool file has been taken in.
@@ -66,9 +67,9 @@ spool_positions = Table(
     metadata,
     Column("edge_id", Text, primary_key=True),
     Column("worker", Text, primary_key=True),
-    Column("next_byte", Integer, nullable=False),
-    Column("is_final", Integer, nullable=False),
-    Column("updated_at", Integer, nullable=False),
+    Column("next_byte", Whole, nullable=False),
+    Column("is_final", Whole, nullable=False),
+    Column("updated_at", Whole, nullable=False),
 )
 
 # Spans of a spool file that were jumped over: lost, unless they still arrive. `end_byte` is the first byte after it.
@@ -77,9 +78,9 @@ spool_gaps = Table(
     metadata,
     Column("edge_id", Text, primary_key=True),
     Column("worker", Text, primary_key=True),
-    Column("first_byte", Integer, primary_key=True),
-    Column("end_byte", Integer, nullable=False),
-    Column("found_at", Integer, nullable=False),
+    Column("first_byte", Whole, primary_key=True),
+    Column("end_byte", Whole, nullable=False),
+    Column("found_at", Whole, nullable=False),
     CheckConstraint("first_byte < end_byte", name="gap_is_not_empty"),
 )
 
@@ -91,31 +92,31 @@ worker_numbers = Table(
     metadata,
     Column("edge_id", Text, primary_key=True),
     Column("worker", Text, primary_key=True),
-    Column("highest", Integer, nullable=False),
-    Column("written", Integer, nullable=False),
-    Column("events", Integer, nullable=False),
-    Column("failures", Integer, nullable=False),
-    Column("notices", Integer, nullable=False),
-    Column("malformed", Integer, nullable=False),
-    Column("updated_at", Integer, nullable=False),
+    Column("highest", Whole, nullable=False),
+    Column("written", Whole, nullable=False),
+    Column("events", Whole, nullable=False),
+    Column("failures", Whole, nullable=False),
+    Column("notices", Whole, nullable=False),
+    Column("malformed", Whole, nullable=False),
+    Column("updated_at", Whole, nullable=False),
 )
 
 # Where malformed lines stand: record, byte within its lines, length. Counted whole in `worker_numbers`.
 malformed_lines = Table(
     "malformed_lines",
     metadata,
-    Column("offset", Integer, primary_key=True),
-    Column("first_byte", Integer, primary_key=True),
-    Column("size_bytes", Integer, nullable=False),
+    Column("offset", Whole, primary_key=True),
+    Column("first_byte", Whole, primary_key=True),
+    Column("size_bytes", Whole, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("at", Integer, nullable=False),
+    Column("at", Whole, nullable=False),
 )
 
 last_seen = Table(
     "last_seen",
     metadata,
     Column("client_id", Text, primary_key=True),
-    Column("seen_at", Integer, nullable=False),
+    Column("seen_at", Whole, nullable=False),
     Column("edge_id", Text, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -123,11 +124,11 @@ last_seen = Table(
 rollups = Table(
     "rollups",
     metadata,
-    Column("minute", Integer, primary_key=True),  # Unix minutes
+    Column("minute", Whole, primary_key=True),  # Unix minutes
     Column("account_id", Text, primary_key=True),
     Column("app_id", Text, primary_key=True),
     Column("reason", Text, primary_key=True),
-    Column("events", Integer, nullable=False),
+    Column("events", Whole, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -136,13 +137,13 @@ rollups = Table(
 event_blocks = Table(
     "event_blocks",
     metadata,
-    Column("first_offset", Integer, primary_key=True),
-    Column("last_offset", Integer, nullable=False),
-    Column("first_at", Integer, nullable=False),
-    Column("last_at", Integer, nullable=False),
-    Column("events", Integer, nullable=False),
-    Column("raw_bytes", Integer, nullable=False),
-    Column("reasons", Integer, nullable=False),
+    Column("first_offset", Whole, primary_key=True),
+    Column("last_offset", Whole, nullable=False),
+    Column("first_at", Whole, nullable=False),
+    Column("last_at", Whole, nullable=False),
+    Column("events", Whole, nullable=False),
+    Column("raw_bytes", Whole, nullable=False),
+    Column("reasons", Whole, nullable=False),
     Column("filter", LargeBinary, nullable=False),
 )
 
@@ -151,9 +152,9 @@ edge_states = Table(
     "edge_states",
     metadata,
     Column("edge_id", Text, primary_key=True),
-    Column("applied_seq", Integer, nullable=False),
-    Column("caught_up_at", Integer, nullable=False),
-    Column("at", Integer, nullable=False),
+    Column("applied_seq", Whole, nullable=False),
+    Column("caught_up_at", Whole, nullable=False),
+    Column("at", Whole, nullable=False),
     Column("report", Text, nullable=False),
 )
 
@@ -162,8 +163,8 @@ edge_progress = Table(
     "edge_progress",
     metadata,
     Column("edge_id", Text, primary_key=True),
-    Column("applied_seq", Integer, primary_key=True),
-    Column("at", Integer, nullable=False),
+    Column("applied_seq", Whole, primary_key=True),
+    Column("at", Whole, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -172,9 +173,9 @@ edge_refusals = Table(
     metadata,
     Column("edge_id", Text, primary_key=True),
     Column("record_key", Text, primary_key=True),
-    Column("seq", Integer, primary_key=True),
+    Column("seq", Whole, primary_key=True),
     Column("reason", Text, nullable=False),
-    Column("at", Integer, nullable=False),
+    Column("at", Whole, nullable=False),
 )
 
 
@@ -220,7 +221,8 @@ INGEST = Rights(
 def _consumer(user: str, tables: dict[str, TableRights]) -> Rights:
     """A consumer reads the log and writes its offset, what it cannot take, and its own result: nothing else."""
     reads = {"log_topics": _READ, "log_records": _READ}
-    return Rights(user, reads | {"consumer_offsets": _folded(consumer_offsets), "poison_records": _APPEND} | tables)
+    written = {"consumer_offsets": _folded(consumer_offsets), "poison_records": _APPEND}
+    return Rights(user, reads | written | tables)
 
 
 LAST_SEEN_WRITER = _consumer("last seen", {"last_seen": _folded(last_seen)})
@@ -265,3 +267,4 @@ RETENTION = Rights(
         "edge_refusals": _TRIM,
     },
 )
+RIGHTS = (INGEST, LAST_SEEN_WRITER, ROLLUP_WRITER, BLOCK_WRITER, REBUILD, RETENTION)

@@ -22,7 +22,7 @@ from foregate.core.clock import Clock, to_micros
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.eventlog.consumer import Chore, Consumer, Job
 from foregate.eventlog.model import LogRecord
-from foregate.eventlog.sql import SqlLog, Watch
+from foregate.eventlog.sql import SqlLog
 from foregate.eventlog.troubles import Tell, Troubles
 
 # One read of the log: what a round holds in memory at a time.
@@ -59,7 +59,8 @@ _SET_ASIDE = text(
 def run(
     jobs: Sequence[Job], chores: Sequence[Chore], stop: threading.Event, clock: Clock, tell: Tell = lambda _: None
 ) -> None:
-    """Take `jobs` forward and do `chores` until `stop` is set; then finish the round and return. Blocks its thread.
+    """Take `jobs`, all on one store, forward and do `chores` until `stop` is set; then finish the round and return.
+    Blocks its thread.
 
     Idle, it looks for news ten times a second. Errors of a job or a chore are logged, told and tried again; nothing is
     lost by a kill at any moment.
@@ -67,11 +68,12 @@ def run(
     log = structlog.get_logger("foregate.eventlog")
     troubles = Troubles(tell)
     runner = Runner(jobs, clock, troubles)
-    watches = [Watch(path) for path in {job.database.path for job in jobs}]
+    # One will do, as all are on one store.
+    watches = [job.database.watch() for job in jobs[:1]]
     # Not by the clock: one that was ahead and is put right must not keep chores waiting until it is there again.
     turn, next_chores_at = Turn(moved=True), time.monotonic()
     while not stop.is_set():
-        # Every watch is asked, so that each takes note of what it has seen.
+        # Asked in any case, so that it takes note of what it has seen.
         has_news = any([watch.has_changed() for watch in watches])
         if has_news or turn.moved or turn.has_failed:
             try:

@@ -6,9 +6,7 @@ writes there. Compaction happens in `put` itself, so no sweeper is needed and th
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from pathlib import Path
 
 from sqlalchemy import Connection, text
 
@@ -125,27 +123,3 @@ class SqlLog:
             self._connection.execute(_DROP_ONE, [{"topic": topic, "offset": offset} for offset in offsets])
             self._connection.execute(_SHRINK, {"topic": topic, "upto": offsets[-1], "size": 0})
         return len(offsets)
-
-
-class Watch:
-    """Tells cheaply (some 10 us) whether any other connection has committed to an SQLite file since the last look.
-
-    Reads the file's change counter and nothing else. Source: sqlite.org/pragma.html#pragma_data_version.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._raw = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-        self._version = -1
-
-    def has_changed(self) -> bool:
-        """Whether there may be something new. True at the first look, and where the file cannot be read."""
-        try:
-            version = int(self._raw.execute("PRAGMA data_version").fetchone()[0])
-        except sqlite3.Error:
-            return True
-        changed, self._version = version != self._version, version
-        return changed
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._raw.close()

@@ -35,8 +35,7 @@ from foregate.api.operations import Operations
 from foregate.core.clock import utc_now
 from foregate.core.errors import ForegateError
 from foregate.core.masterkey import MasterKey, load_or_create
-from foregate.database.engine import AsyncDatabase, Database
-from foregate.database.migrate import upgrade
+from foregate.database.engine import AsyncDatabase
 from foregate.database.records_schema import CONTROL_PLANE
 from foregate.database.telemetry_schema import INGEST
 from foregate.edge.feed import FeedParts, feed_router
@@ -56,6 +55,7 @@ from foregate.services.feed_port import FeedPort, JoinedEdges, edge_secrets, lis
 from foregate.services.home import open_home
 from foregate.services.listening import listen
 from foregate.services.settings import PREFIX, Settings
+from foregate.services.stores import stores_of
 from foregate.services.web import serve
 from foregate.services.wholeness import require_whole
 from foregate.tunnels.api import TunnelsApi
@@ -79,16 +79,17 @@ async def run(
     home = open_home(settings.home)
     listener = listener or listen(settings.api_host, settings.api_port, f"{PREFIX}API_PORT")
     feed_listener = feed_listener or listen_for_edges(settings)
-    await asyncio.to_thread(require_whole, home)
+    await asyncio.to_thread(require_whole, settings)
     master_key = load_or_create(home.master_key)
-    upgrade(home.records_db, "records")
-    upgrade(home.telemetry_db, "telemetry")
-    database = Database(home.records_db, CONTROL_PLANE)
+    stores = stores_of(settings)
+    await asyncio.to_thread(stores.records.upgrade)
+    await asyncio.to_thread(stores.telemetry.upgrade)
+    database = stores.records.open(CONTROL_PLANE)
     set_ups = (OrganizationSetUp(master_key, settings.auth_domain),)
     bootstrap(database, home, master_key, set_ups, utc_now())
     with database.write() as connection:
         feed_port = prepare_feed_port(connection, settings, feed_listener, master_key, utc_now())
-    records, telemetry = AsyncDatabase(database), AsyncDatabase(Database(home.telemetry_db, INGEST))
+    records, telemetry = AsyncDatabase(database), AsyncDatabase(stores.telemetry.open(INGEST))
     try:
         await _serve(_Parts(records, telemetry, master_key, set_ups, feed_port), listener, told)
     finally:

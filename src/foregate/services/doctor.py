@@ -28,6 +28,7 @@ from foregate.services.peppers import unknown_peppers
 from foregate.services.ports import find_port_holder, is_free
 from foregate.services.settings import FILE_NAME, PREFIX, Settings
 from foregate.services.status import read_status
+from foregate.services.stores import look_at, stores_of
 from foregate.services.wholeness import find_faults
 
 _OLDEST_PYTHON = (3, 11)
@@ -72,13 +73,14 @@ def examine(settings: Settings) -> list[Finding]:
         _clock(home),
         _home_folder(home),
         _disk(home),
-        *_wholeness(home),
-        *_peppers(home),
+        *_wholeness(settings, home),
+        *_database(settings),
+        *_peppers(settings, home),
         *_private_files(home),
         *_ports(settings, home),
         _running(home),
         _edge(home),
-        _events(home),
+        *_events(settings, home),
     ]
 
 
@@ -138,19 +140,29 @@ def _disk(home: Home) -> Finding:
     return Finding("disk", f"{free / (1 << 30):.1f} GiB free", advice)
 
 
-def _wholeness(home: Home) -> Iterator[Finding]:
+def _wholeness(settings: Settings, home: Home) -> Iterator[Finding]:
     """One finding for each file that has to be whole. Databases are read through, beside whatever runs on them."""
-    faults = {fault.path: fault for fault in find_faults(home, is_thorough=True)}
-    for path in (home.master_key, home.facts, home.records_db, home.telemetry_db, home.admin_token, home.edge_key):
+    faults = {fault.path: fault for fault in find_faults(settings, is_thorough=True)}
+    databases = (home.records_db, home.telemetry_db) if settings.keeps_files else ()
+    for path in (home.master_key, home.facts, *databases, home.admin_token, home.edge_key):
         if fault := faults.get(path):
             yield Finding(path.name, fault.what, fault.advice)
         else:
             yield Finding(path.name, "whole" if path.exists() else "not made yet")
 
 
-def _peppers(home: Home) -> Iterator[Finding]:
+def _database(settings: Settings) -> Iterator[Finding]:
+    if settings.keeps_files:  # looked through above
+        return
     try:
-        unknown = unknown_peppers(home, utc_now())
+        yield Finding("database", look_at(stores_of(settings)))
+    except ForegateError as error:
+        yield Finding("database", "not usable", error.message.removesuffix("."))
+
+
+def _peppers(settings: Settings, home: Home) -> Iterator[Finding]:
+    try:
+        unknown = unknown_peppers(home, stores_of(settings).records, utc_now())
     except ForegateError:  # a finding of its own
         return
     if unknown:
@@ -221,8 +233,12 @@ def _edge(home: Home) -> Finding:
     return Finding("edge", "; ".join(problems), f"see docs/operations/running.md and {home.logs / 'edge.log'}")
 
 
-def _events(home: Home) -> Finding:
-    folding = read_folding(home, utc_now())
+def _events(settings: Settings, home: Home) -> Iterator[Finding]:
+    try:
+        folding = read_folding(home, stores_of(settings).telemetry, utc_now())
+    except ForegateError:  # a finding of its own
+        return
     if not folding.problems:
-        return Finding("events", "all taken in are counted" if folding.consumers else "none yet")
-    return Finding("events", "; ".join(folding.problems), f"see {home.logs / 'worker.log'}")
+        yield Finding("events", "all taken in are counted" if folding.consumers else "none yet")
+    else:
+        yield Finding("events", "; ".join(folding.problems), f"see {home.logs / 'worker.log'}")

@@ -1,6 +1,6 @@
 """How well events are folded, seen from outside the worker: what it says keeps failing, what its consumers could not
-take, and what they have not read. Written by the worker into the home, and read off telemetry.db, so that a worker that
-never began, or cannot, is seen as well. Read by `foregate status` and `foregate doctor`.
+take, and what they have not read. Written by the worker into the home, and read off the telemetry store, so that a
+worker that never began, or cannot, is seen as well. Read by `foregate status` and `foregate doctor`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from sqlalchemy.exc import DatabaseError
 from foregate.access.events import store
 from foregate.access.events.consumers import EVENT_CONSUMERS
 from foregate.core.clock import format_time, from_micros, to_micros
+from foregate.core.errors import ForegateError
 from foregate.core.masterkey import write_private
-from foregate.database.inspection import look_into
+from foregate.database.stores import Store
 from foregate.eventlog.troubles import Trouble
 from foregate.services.holder import find_holder
 from foregate.services.home import Home
@@ -72,17 +73,19 @@ def tell(home: Home, worker: str, troubles: tuple[Trouble, ...]) -> None:
         structlog.get_logger("foregate.worker").error("troubles_not_told", error=error.strerror)
 
 
-def read_folding(home: Home, now: datetime) -> Folding:
+def read_folding(home: Home, telemetry: Store, now: datetime) -> Folding:
     """How it is now. Never fails, starts nothing and needs nothing to run."""
     failing = tuple(failure for worker in _workers(home) for failure in _failing(home, worker))
     problems = [f"{one.name} keeps failing since {one.since}: {one.reason}" for one in failing]
     states: list[store.ConsumerState] = []
-    if home.telemetry_db.exists():
+    if telemetry.exists():
         try:
-            with look_into(home.telemetry_db) as connection:
+            with telemetry.look_into() as connection:
                 states = store.consumers(connection, EVENT_CONSUMERS)
         except DatabaseError as error:
-            problems.append(f"{home.telemetry_db} cannot be read: {error.orig}")
+            problems.append(f"{telemetry.where} cannot be read: {error.orig}")
+        except ForegateError as error:
+            problems.append(error.message)
     consumers = tuple(_report(state) for state in states)
     problems += [sentence for state in states for sentence in _sentences(state, now)]
     return Folding(consumers, failing, tuple(problems))

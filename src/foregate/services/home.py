@@ -50,6 +50,11 @@ class Home:
         return self.root / "telemetry.db"
 
     @property
+    def database(self) -> Path:
+        """Passwords for PostgreSQL, one file for each user; with SQLite there is none."""
+        return self.root / "database"
+
+    @property
     def logs(self) -> Path:
         """What each process says, one file each."""
         return self.root / "logs"

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError
 from foregate.access.tokens.store import count_live_secrets
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.core.masterkey import MasterKey, encode, load, write_private
-from foregate.database.inspection import look_into
+from foregate.database.stores import Store
 from foregate.services.holder import Held, hold
 from foregate.services.home import Home
 
@@ -52,20 +52,20 @@ def add_pepper(home: Home) -> int:
         raise ForegateError(ErrorCode.UNAVAILABLE, message) from None
 
 
-def read_peppers(home: Home, now: datetime) -> list[PepperUse]:
+def read_peppers(home: Home, records: Store, now: datetime) -> list[PepperUse]:
     """The peppers by number, those included that live secrets have and the master key does not know."""
     key = load(home.master_key)
     try:
-        with look_into(home.records_db) as connection:
+        with records.look_into() as connection:
             counts = count_live_secrets(connection, now)
     except DatabaseError as error:
-        message = f"{home.records_db} cannot be read ({error.orig}); see: foregate doctor"
+        message = f"{records.where} cannot be read ({error.orig}); see: foregate doctor"
         raise ForegateError(ErrorCode.UNAVAILABLE, message) from error
     versions = sorted(key.roots.keys() | counts.keys())
     return [PepperUse(version, version == key.current, counts.get(version, 0)) for version in versions]
 
 
-def unknown_peppers(home: Home, now: datetime) -> list[PepperUse]:
+def unknown_peppers(home: Home, records: Store, now: datetime) -> list[PepperUse]:
     """Peppers that live secrets have and the master key does not know: an older copy of it was put back."""
     known = load(home.master_key).roots
-    return [use for use in read_peppers(home, now) if use.version not in known]
+    return [use for use in read_peppers(home, records, now) if use.version not in known]

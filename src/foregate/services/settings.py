@@ -18,6 +18,7 @@ from typing import Any
 
 from foregate.core.durations import parse_duration
 from foregate.core.errors import ErrorCode, ForegateError, invalid
+from foregate.database.postgresql.address import Address, parse_address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -58,11 +59,17 @@ class Settings:
     kafka_security: str
     feed_bind: str
     feed_port: int
+    database: Address | None
 
     @property
     def auth_domain(self) -> str:
         """The host name of the account's own pages and the issuer of its assertions."""
         return self.team
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether records and telemetry are files in the home."""
+        return self.database is None
 
     @property
     def is_loopback(self) -> bool:
@@ -307,6 +314,10 @@ def _parse_kafka_security(value: object) -> str:
     return str(value)
 
 
+def _parse_database(value: object) -> Address | None:
+    return parse_address(str(value))[0] if value else None
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("bind", _parse_address, lambda: "127.0.0.1", "127.0.0.1", "IP address that the edge and the API listen on"),
     Setting("api_port", _parse_port, lambda: 8400, "8400", "port of the control API"),
@@ -355,4 +366,11 @@ SETTINGS: tuple[Setting, ...] = (
         "IP address on which edges of other machines reach this control plane; without one, none can",
     ),
     Setting("feed_port", _parse_port, lambda: 8401, "8401", "port of the feed for edges of other machines, TLS"),
+    Setting(
+        "database",
+        _parse_database,
+        lambda: None,
+        "",
+        "PostgreSQL instead of files in the home: `postgresql://host:5432/name`, without user and password",
+    ),
 )

@@ -81,7 +81,7 @@ class _Supervisor:
         self._board.say(f"foregate: home {self._home.root}, process {os.getpid()}")
         try:
             # Before the edge of an earlier run is touched: it goes on while a person mends what is damaged.
-            await asyncio.to_thread(require_whole, self._home)
+            await asyncio.to_thread(require_whole, self._settings)
             wanted = {edge.name for edge in self._edges}
             await take_over(self._home, found_edges(self._settings, self._home), wanted, self._board.say)
             require_ports(self._settings, self._edges)

@@ -14,6 +14,7 @@ from foregate.core.masterkey import load as load_master_key
 from foregate.core.secrets import API_TOKEN_PREFIX, EDGE_KEY_PREFIX, parse_secret
 from foregate.database.damage import find_damage
 from foregate.services.home import Home, read_facts, read_private
+from foregate.services.settings import Settings
 
 # A start waits a tenth of a second at most for a whole look at a database; a larger one is for the doctor.
 _LOOKED_THROUGH_BYTES = 32 << 20
@@ -33,18 +34,20 @@ class Fault:
         return f"{self.path} {self.what}; {self.advice}."
 
 
-def require_whole(home: Home) -> None:
+def require_whole(settings: Settings) -> None:
     """ForegateError(UNAVAILABLE) with a sentence about the first file of the home that is not whole."""
-    for fault in find_faults(home, is_thorough=False):
+    for fault in find_faults(settings, is_thorough=False):
         raise ForegateError(ErrorCode.UNAVAILABLE, fault.sentence)
 
 
-def find_faults(home: Home, *, is_thorough: bool) -> Iterator[Fault]:
+def find_faults(settings: Settings, *, is_thorough: bool) -> Iterator[Fault]:
     """The files of the home that are not whole, worst first; none in a home that was never used."""
+    home = Home(settings.home)
     yield from _master_key(home)
     yield from _facts(home)
-    yield from _records(home, is_thorough=is_thorough)
-    yield from _telemetry(home, is_thorough=is_thorough)
+    if settings.keeps_files:
+        yield from _records(home, is_thorough=is_thorough)
+        yield from _telemetry(home, is_thorough=is_thorough)
     yield from _secret(home.admin_token, API_TOKEN_PREFIX)
     yield from _secret(home.edge_key, EDGE_KEY_PREFIX)
 

@@ -10,24 +10,24 @@ from functools import partial
 from foregate.access.events.consumers import event_jobs
 from foregate.access.events.retention import Limits, Retention
 from foregate.core.clock import utc_now
-from foregate.database.engine import Database
-from foregate.database.migrate import upgrade
 from foregate.database.telemetry_schema import RETENTION
 from foregate.eventlog.runner import run as run_consumers
 from foregate.services.folding import tell
 from foregate.services.home import open_home
 from foregate.services.priority import give_way
 from foregate.services.settings import Settings
+from foregate.services.stores import stores_of
 
 
 async def run(settings: Settings, told: asyncio.Event, *, name: str) -> None:
     """Run the consumers until told to end; the round that is under way is finished. `name`: of this process."""
     give_way()
     home = open_home(settings.home)
-    await asyncio.to_thread(upgrade, home.telemetry_db, "telemetry")
+    telemetry = stores_of(settings).telemetry
+    await asyncio.to_thread(telemetry.upgrade)
     stop = threading.Event()
-    jobs = event_jobs(home.telemetry_db)
-    housekeeping = Database(home.telemetry_db, RETENTION)
+    jobs = event_jobs(telemetry)
+    housekeeping = telemetry.open(RETENTION)
     chores = [Retention(housekeeping, Limits(settings.events_max_bytes, settings.events_max_age), utc_now)]
     # What a worker that was killed has left says nothing of this one.
     home.troubles(name).unlink(missing_ok=True)

@@ -7,9 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from acceptance.api.control_plane import ControlPlane, run_control_plane
+from harness.postgresql import ENGINES, PostgresqlDatabase
 
 
-@pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with run_control_plane(tmp_path_factory.mktemp("home")) as running:
+@pytest.fixture(scope="session", params=ENGINES)
+def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """One on each database: its answers must be the same."""
+    folder = tmp_path_factory.mktemp("home")
+    if request.param == "sqlite":
+        with run_control_plane(folder) as running:
+            yield running
+        return
+    database = PostgresqlDatabase(request.getfixturevalue("postgresql"), folder / "database")
+    with run_control_plane(folder, database.stores.records) as running:
         yield running

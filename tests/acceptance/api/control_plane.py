@@ -28,9 +28,9 @@ from foregate.api.changes import Changes
 from foregate.core.clock import utc_now
 from foregate.core.masterkey import MasterKey, load_or_create
 from foregate.core.secrets import Secret
-from foregate.database import migrate
-from foregate.database.engine import AsyncDatabase, Database
+from foregate.database.engine import AsyncDatabase
 from foregate.database.records_schema import CONTROL_PLANE
+from foregate.database.stores import SqliteStore, Store
 from foregate.identity import issuing
 from foregate.identity.api import IdentityApi
 from foregate.identity.api_tokens_api import ApiTokensApi
@@ -118,12 +118,14 @@ class ControlPlane:
 
 
 @contextmanager
-def run_control_plane(folder: Path) -> Iterator[ControlPlane]:
-    """Start one in `folder`, which may hold an earlier one's databases, and stop it at the end."""
+def run_control_plane(folder: Path, store: Store | None = None) -> Iterator[ControlPlane]:
+    """Start one in `folder`, which may hold an earlier one's databases, and stop it at the end. Without a `store` its
+    records are a file there."""
     folder.mkdir(exist_ok=True)
     master_key = load_or_create(folder / "master.key")
-    migrate.upgrade(folder / "records.db", "records")
-    database = AsyncDatabase(Database(folder / "records.db", CONTROL_PLANE))
+    records = store or SqliteStore(folder / "records.db", "records")
+    records.upgrade()
+    database = AsyncDatabase(records.open(CONTROL_PLANE))
     now = datetime.now(UTC)
     set_up = OrganizationSetUp(master_key, AUTH_DOMAIN)
     with database.database.write() as connection:

@@ -29,9 +29,9 @@ from foregate.api.changes import Changes
 from foregate.core.clock import utc_now
 from foregate.core.masterkey import load_or_create
 from foregate.core.secrets import Secret
-from foregate.database import migrate
 from foregate.database.engine import AsyncDatabase, Database
 from foregate.database.records_schema import CONTROL_PLANE
+from foregate.database.stores import Store, Stores
 from foregate.database.telemetry_schema import INGEST
 from foregate.edge.feed import FeedParts, feed_router
 from foregate.edge.feed_gates import KeyGate
@@ -106,12 +106,10 @@ class EventsPlane:
 
 
 @contextmanager
-def run_events_plane(folder: Path) -> Iterator[EventsPlane]:
-    """Start one in `folder` and stop it at the end."""
-    for tree in ("records", "telemetry"):
-        migrate.upgrade(folder / f"{tree}.db", tree)
-    records = AsyncDatabase(Database(folder / "records.db", CONTROL_PLANE))
-    telemetry = AsyncDatabase(Database(folder / "telemetry.db", INGEST))
+def run_events_plane(folder: Path, stores: Stores) -> Iterator[EventsPlane]:
+    """Start one on two empty stores, its key in `folder`, and stop it at the end."""
+    records = AsyncDatabase(stores.records.open(CONTROL_PLANE))
+    telemetry = AsyncDatabase(stores.telemetry.open(INGEST))
     master_key = load_or_create(folder / "master.key")
     now = datetime.now(UTC)
     with records.database.write() as connection:
@@ -140,7 +138,7 @@ def run_events_plane(folder: Path) -> Iterator[EventsPlane]:
         credentials,
         routers=[feed_router(feed)],
     )
-    with _serving(app) as port, _consuming(folder / "telemetry.db"):
+    with _serving(app) as port, _consuming(stores.telemetry):
         yield EventsPlane(
             port, account.id, other.id, admin, narrow, edge.id, edge_key, records.database, telemetry.database
         )
@@ -163,8 +161,8 @@ def _serving(app: FastAPI) -> Iterator[int]:
 
 
 @contextmanager
-def _consuming(path: Path) -> Iterator[None]:
-    stop, jobs = threading.Event(), event_jobs(path)
+def _consuming(telemetry: Store) -> Iterator[None]:
+    stop, jobs = threading.Event(), event_jobs(telemetry)
     thread = threading.Thread(target=run_consumers, args=(jobs, [], stop, utc_now), daemon=True)
     thread.start()
     try:

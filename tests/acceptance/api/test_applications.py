@@ -8,6 +8,7 @@ from typing import Any
 import cloudflare
 import pytest
 from cloudflare import Cloudflare
+from sqlalchemy import text
 
 from acceptance.api.control_plane import ControlPlane
 from foregate.access.applications.edge_config import compile_record
@@ -329,8 +330,8 @@ def test_session_of_the_organization_holds_where_nothing_is_said(control_plane: 
     changed = control_plane.request("PUT", f"{base}/organizations", json={"session_duration": "6h"})
     assert changed.status_code == 200
     with control_plane.database.database.read() as connection:
-        keys = connection.exec_driver_sql(
-            "SELECT record_key FROM outbox WHERE seq > ?", (control_plane.committed[committed - 1],)
+        keys = connection.execute(
+            text("SELECT record_key FROM outbox WHERE seq > :seq"), {"seq": control_plane.committed[committed - 1]}
         ).scalars()
         assert set(keys) == {f"app/{silent['id']}", f"account/{other}"}
     shown = control_plane.request("GET", f"{base}/apps/{silent['id']}").json()["result"]["session_duration"]
@@ -391,11 +392,11 @@ def test_every_write_leaves_history_and_audit(control_plane: ControlPlane) -> No
     control_plane.request("PUT", f"{APPS}/{made['id']}", json={"type": "self_hosted", "domain": made["domain"]})
     control_plane.request("DELETE", f"{APPS}/{made['id']}")
     with control_plane.database.database.read() as connection:
-        actions = connection.exec_driver_sql(
-            "SELECT action FROM audit WHERE kind = 'application' AND entity_id = ? ORDER BY id", (made["id"],)
+        actions = connection.execute(
+            text("SELECT action FROM audit WHERE kind = 'application' AND entity_id = :id ORDER BY id"), made
         ).scalars()
-        snapshots = connection.exec_driver_sql(
-            "SELECT snapshot FROM history WHERE kind = 'application' AND entity_id = ? ORDER BY id", (made["id"],)
+        snapshots = connection.execute(
+            text("SELECT snapshot FROM history WHERE kind = 'application' AND entity_id = :id ORDER BY id"), made
         ).scalars()
         assert list(actions) == ["create", "update", "delete"]
         assert [text == "null" for text in snapshots] == [False, False, True]

@@ -8,6 +8,7 @@ from typing import Any
 import cloudflare
 import pytest
 from cloudflare import Cloudflare
+from sqlalchemy import text
 
 from acceptance.api.control_plane import ControlPlane
 from foregate.access.applications.edge_config import compile_record
@@ -46,8 +47,8 @@ def rules_of(control_plane: ControlPlane, application_id: str) -> list[dict[str,
 def keys_since(control_plane: ControlPlane, seq: int) -> list[str]:
     """The records enqueued after a change."""
     with control_plane.database.database.read() as connection:
-        statement = "SELECT record_key FROM outbox WHERE seq > ? ORDER BY seq"
-        return list(connection.exec_driver_sql(statement, (seq,)).scalars())
+        statement = text("SELECT record_key FROM outbox WHERE seq > :seq ORDER BY seq")
+        return list(connection.execute(statement, {"seq": seq}).scalars())
 
 
 def last_seq(control_plane: ControlPlane) -> int:

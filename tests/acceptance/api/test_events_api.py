@@ -11,17 +11,27 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from acceptance.api.events_plane import EventsPlane, run_events_plane
 from event_lines import APP, NOON_MICROS, NOTICE, client, line
 from foregate.core.clock import to_micros
+from foregate.database.stores import Stores
+from harness.postgresql import ENGINES, PostgresqlDatabase
+from harness.stores import sqlite_stores
 
 ROUTES = ["/access/logs/access_requests", "/access/logs/access-requests"]
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EventsPlane]:
-    with run_events_plane(tmp_path_factory.mktemp("home")) as running:
+@pytest.fixture(scope="module", params=ENGINES)
+def plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EventsPlane]:
+    """One on each database: its answers must be the same."""
+    folder = tmp_path_factory.mktemp("home")
+    if request.param == "postgresql":
+        stores = PostgresqlDatabase(request.getfixturevalue("postgresql"), folder / "database").stores
+    else:
+        stores = sqlite_stores(folder)
+    with run_events_plane(folder, stores) as running:
         yield running
 
 
@@ -397,9 +407,9 @@ def test_pipeline_of_all_accounts_is_for_no_token_of_one(plane: EventsPlane) -> 
 
 
 @pytest.fixture
-def own_plane(tmp_path: Path) -> Iterator[EventsPlane]:
+def own_plane(tmp_path: Path, stores: Stores) -> Iterator[EventsPlane]:
     """One whose edge has not reported yet: what it once applied, it has applied for good."""
-    with run_events_plane(tmp_path) as running:
+    with run_events_plane(tmp_path, stores) as running:
         yield running
 
 
@@ -437,7 +447,7 @@ def publish(plane: EventsPlane, seq: int, key: str) -> None:
     with plane.telemetry.write() as connection:
         SqlLog(connection).put(EDGE_CONFIG, [Entry(key, seq, b"{}")], now)
     with plane.records.write() as connection:
-        connection.exec_driver_sql("UPDATE outbox SET published_at = ? WHERE seq = ?", (now, seq))
+        connection.execute(text("UPDATE outbox SET published_at = :now WHERE seq = :seq"), {"now": now, "seq": seq})
 
 
 @pytest.mark.parametrize(("seq", "status"), [("999999999", 404), ("0", 404), ("x", 400), ("-1", 400), ("9" * 19, 400)])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from cloudflare import Cloudflare
+from sqlalchemy import text
 
 from acceptance.api.control_plane import AUTH_DOMAIN, ControlPlane
 from foregate.access.organization.edge_config import compile_account, keys_compiler
@@ -136,9 +137,12 @@ def test_an_account_without_an_organization_gets_one_with_a_key_and_takes_no_app
 ) -> None:
     account = "c" * 32
     with control_plane.database.database.write() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO accounts (id, name, type, settings, created_at, updated_at) VALUES (?, ?, ?, '{}', 1, 1)",
-            (account, "c", "standard"),
+        connection.execute(
+            text(
+                "INSERT INTO accounts (id, name, type, settings, created_at, updated_at) "
+                "VALUES (:id, 'c', 'standard', '{}', 1, 1)"
+            ),
+            {"id": account},
         )
     app = {"type": "self_hosted", "domain": "bare.example.com"}
     assert control_plane.request("GET", ORGANIZATION, account_id=account).status_code == 404

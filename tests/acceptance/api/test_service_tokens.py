@@ -8,6 +8,7 @@ from typing import Any
 import cloudflare
 import pytest
 from cloudflare.resources.zero_trust.access.service_tokens import ServiceTokensResource
+from sqlalchemy import text
 
 from acceptance.api.control_plane import ControlPlane
 from foregate.access.tokens import edge_config
@@ -318,10 +319,12 @@ def test_delete_is_refused_while_a_policy_names_the_token(
 ) -> None:
     created = tokens.create(name="in use", **account)
     with control_plane.database.database.write() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO rule_references (referrer_kind, referrer_id, target_kind, target_id)"
-            " VALUES ('policy', 'deploy', 'token', ?)",
-            (created.id,),
+        connection.execute(
+            text(
+                "INSERT INTO rule_references (referrer_kind, referrer_id, target_kind, target_id)"
+                " VALUES ('policy', 'deploy', 'token', :id)"
+            ),
+            {"id": created.id},
         )
     with pytest.raises(cloudflare.BadRequestError) as refused:
         tokens.delete(created.id, **account)

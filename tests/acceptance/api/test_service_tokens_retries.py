@@ -11,6 +11,8 @@ from cloudflare.resources.zero_trust.access.service_tokens import ServiceTokensR
 from acceptance.api.control_plane import ControlPlane
 from acceptance.api.losing_proxy import losing_proxy
 from acceptance.api.test_service_tokens import TOKENS, accepts
+from foregate.database import records_schema
+from harness.stores import content_of
 
 RETRY = {"x-stainless-retry-count": "1"}
 
@@ -144,8 +146,8 @@ def test_kept_answers_are_of_no_use_to_who_reads_the_database(
     control_plane: ControlPlane, tokens: ServiceTokensResource, account: dict[str, str]
 ) -> None:
     created = tokens.create(name="sealed", **account)
-    files = sorted(control_plane.database.database.path.parent.glob("records.db*"))
-    stored = b"".join(file.read_bytes() for file in files)
+    with control_plane.database.database.read() as connection:
+        stored = content_of(connection, records_schema.metadata)
     assert created.client_id.encode() in stored
     assert created.client_secret.encode() not in stored
     assert control_plane.admin.reveal().encode() not in stored

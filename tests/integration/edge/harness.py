@@ -28,8 +28,9 @@ from fastapi import FastAPI
 
 from edge_values import ACCOUNT, PEPPERS, account, app, client_id, ingress, pair, policy, rule, token
 from foregate.core.records import seal
-from foregate.database.engine import AsyncDatabase, Database
+from foregate.database.engine import AsyncDatabase
 from foregate.database.migrate import upgrade
+from foregate.database.sqlite import SqliteDatabase
 from foregate.database.telemetry_schema import INGEST
 from foregate.edge import wire
 from foregate.edge.feed import EventBatch, FeedParts, feed_router
@@ -92,7 +93,7 @@ class ControlPlane:
 
     def __init__(self, folder: Path) -> None:
         upgrade(folder / "telemetry.db", "telemetry")
-        self.telemetry = AsyncDatabase(Database(folder / "telemetry.db", INGEST), readers=1)
+        self.telemetry = AsyncDatabase(SqliteDatabase(folder / "telemetry.db", INGEST), readers=1)
         self.port = free_port()
         self.seq = 0
         self.edge_key = EDGE_KEY

@@ -15,8 +15,8 @@ from foregate.api.idempotency import KEPT_FOR, purge, run_once
 from foregate.api.operations import Call, Retry
 from foregate.core.secrets import Secret
 from foregate.database import migrate
-from foregate.database.engine import Database
 from foregate.database.records_schema import CONTROL_PLANE
+from foregate.database.sqlite import SqliteDatabase
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 CALLER = Principal("id", "name", None, frozenset(Permission), True, None, None)
@@ -25,7 +25,7 @@ CALLER = Principal("id", "name", None, frozenset(Permission), True, None, None)
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[Connection]:
     migrate.upgrade(tmp_path / "records.db", "records")
-    database = Database(tmp_path / "records.db", CONTROL_PLANE)
+    database = SqliteDatabase(tmp_path / "records.db", CONTROL_PLANE)
     with database.write() as opened:
         yield opened
     database.close()

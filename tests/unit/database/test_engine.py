@@ -13,9 +13,10 @@ from sqlalchemy import Connection
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.database import migrate
 from foregate.database.damage import find_damage
-from foregate.database.engine import AsyncDatabase, Database
+from foregate.database.engine import AsyncDatabase
 from foregate.database.journal import enqueue
 from foregate.database.records_schema import CONTROL_PLANE
+from foregate.database.sqlite import SqliteDatabase
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -24,7 +25,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def database(tmp_path: Path) -> Iterator[AsyncDatabase]:
     path = tmp_path / "records.db"
     migrate.upgrade(path, "records")
-    opened = AsyncDatabase(Database(path, CONTROL_PLANE))
+    opened = AsyncDatabase(SqliteDatabase(path, CONTROL_PLANE))
     yield opened
     opened.close()
 
@@ -51,7 +52,7 @@ async def test_an_error_undoes_its_own_work_alone(database: AsyncDatabase) -> No
 
 async def test_what_was_answered_is_on_disk(database: AsyncDatabase) -> None:
     await database.write(lambda connection: enqueue(connection, "token/a", NOW))
-    other = Database(database.database.path, CONTROL_PLANE)
+    other = SqliteDatabase(database.database.path, CONTROL_PLANE)
     with other.read() as connection:
         assert _keys(connection) == {"token/a"}
     other.close()
@@ -67,7 +68,7 @@ async def test_numbers_of_changes_are_never_used_twice(database: AsyncDatabase) 
 async def test_a_full_disk_is_a_clear_error_and_keeps_nothing(tmp_path: Path) -> None:
     path = tmp_path / "records.db"
     migrate.upgrade(path, "records")
-    database = AsyncDatabase(Database(path, None))
+    database = AsyncDatabase(SqliteDatabase(path, None))
 
     def fill(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count=1")
@@ -86,7 +87,7 @@ async def test_a_full_disk_is_a_clear_error_and_keeps_nothing(tmp_path: Path) ->
 def test_a_database_of_a_newer_foregate_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "records.db"
     migrate.upgrade(path, "records")
-    database = Database(path, None)
+    database = SqliteDatabase(path, None)
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     database.close()
@@ -98,7 +99,7 @@ def test_damage_is_one_sentence_for_readers_and_writers(tmp_path: Path) -> None:
     path = tmp_path / "some.db"
     migrate.upgrade(path, "telemetry")
     path.write_bytes(b"no database at all " * 1000)
-    opened = Database(path, None)
+    opened = SqliteDatabase(path, None)
     for transaction in (opened.read, opened.write):
         with pytest.raises(ForegateError, match=r"some\.db is damaged") as refused, transaction() as connection:
             connection.exec_driver_sql("SELECT 1 FROM last_seen")
@@ -109,7 +110,7 @@ def test_damage_is_one_sentence_for_readers_and_writers(tmp_path: Path) -> None:
 def test_damaged_page_is_one_sentence_for_readers_and_writers(tmp_path: Path) -> None:
     path = tmp_path / "some.db"
     migrate.upgrade(path, "telemetry")
-    whole = Database(path, None)
+    whole = SqliteDatabase(path, None)
     with whole.read() as connection:
         page = connection.exec_driver_sql("SELECT rootpage FROM sqlite_master WHERE name = 'last_seen'").scalar_one()
     whole.close()
@@ -118,7 +119,7 @@ def test_damaged_page_is_one_sentence_for_readers_and_writers(tmp_path: Path) ->
         file.write(b"\xff" * 4096)
     assert find_damage(path, is_thorough=False) == ""
     assert find_damage(path, is_thorough=True) != ""
-    opened = Database(path, None)
+    opened = SqliteDatabase(path, None)
     for transaction in (opened.read, opened.write):
         with pytest.raises(ForegateError, match="damaged"), transaction() as connection:
             connection.exec_driver_sql("SELECT * FROM last_seen").all()

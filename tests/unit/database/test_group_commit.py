@@ -12,14 +12,15 @@ from sqlalchemy import Connection
 
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.database import migrate
-from foregate.database.engine import AsyncDatabase, Database
+from foregate.database.engine import AsyncDatabase
 from foregate.database.journal import enqueue
 from foregate.database.records_schema import CONTROL_PLANE
+from foregate.database.sqlite import SqliteDatabase
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Unlucky(Database):
+class Unlucky(SqliteDatabase):
     """A database whose next transaction cannot begin, or cannot be committed."""
 
     fails_to_begin = False
@@ -90,7 +91,7 @@ async def test_write_that_is_on_its_way_shares_the_transaction(database: AsyncDa
 
     async def arrive() -> list[str]:
         await asyncio.sleep(0)  # as a request that is read in one turn of the loop and answered in the next
-        other = Database(database.database.path, CONTROL_PLANE)
+        other = SqliteDatabase(database.database.path, CONTROL_PLANE)
         with other.read() as connection:
             committed = [row[0] for row in connection.exec_driver_sql("SELECT record_key FROM outbox")]
         other.close()

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from foregate.database import migrate
-from foregate.database.engine import Database
 from foregate.database.records_schema import CONTROL_PLANE
 from foregate.database.rights import Rights
+from foregate.database.sqlite import SqliteDatabase
 from foregate.database.telemetry_schema import BLOCK_WRITER, INGEST, LAST_SEEN_WRITER, RETENTION, ROLLUP_WRITER
 
 WORKER = [LAST_SEEN_WRITER, ROLLUP_WRITER, BLOCK_WRITER, RETENTION]
@@ -24,7 +24,7 @@ def records(tmp_path: Path) -> Path:
     """A records database with one account and one token of one secret."""
     path = tmp_path / "records.db"
     migrate.upgrade(path, "records")
-    database = Database(path, CONTROL_PLANE)
+    database = SqliteDatabase(path, CONTROL_PLANE)
     with database.write() as connection:
         connection.exec_driver_sql(f"INSERT INTO accounts VALUES ('{ACCOUNT}', 'one', 'standard', '{{}}', 1, 1)")
         connection.exec_driver_sql(
@@ -58,7 +58,7 @@ FORBIDDEN_TO_THE_CONTROL_PLANE = [
 
 @pytest.mark.parametrize("statement", FORBIDDEN_TO_THE_CONTROL_PLANE)
 def test_control_plane_cannot(records: Path, statement: str) -> None:
-    database = Database(records, CONTROL_PLANE)
+    database = SqliteDatabase(records, CONTROL_PLANE)
     with pytest.raises(DatabaseError), database.write() as connection:
         connection.exec_driver_sql(statement)
     with database.read() as connection:
@@ -82,14 +82,14 @@ FORBIDDEN_TO_ANYONE = [
 
 @pytest.mark.parametrize(("statement", "why"), FORBIDDEN_TO_ANYONE)
 def test_database_itself_refuses(records: Path, statement: str, why: str) -> None:
-    database = Database(records, None)
+    database = SqliteDatabase(records, None)
     with pytest.raises(IntegrityError, match=why), database.write() as connection:
         connection.exec_driver_sql(statement)
     database.close()
 
 
 def test_replace_cannot_slip_past_the_append_only_triggers(records: Path) -> None:
-    database = Database(records, None)
+    database = SqliteDatabase(records, None)
     with pytest.raises(IntegrityError), database.write() as connection:
         connection.exec_driver_sql("INSERT OR REPLACE INTO secret_versions VALUES ('t', 1, randomblob(32), 1, 1)")
     database.close()
@@ -99,7 +99,7 @@ def test_replace_cannot_slip_past_the_append_only_triggers(records: Path) -> Non
 def test_worker_can_read_its_tables(tmp_path: Path, statement: str) -> None:
     path = tmp_path / "telemetry.db"
     migrate.upgrade(path, "telemetry")
-    database = Database(path, LAST_SEEN_WRITER)
+    database = SqliteDatabase(path, LAST_SEEN_WRITER)
     with database.read() as connection:
         assert connection.exec_driver_sql(statement).fetchall() == []
     database.close()
@@ -109,7 +109,7 @@ def test_worker_can_read_its_tables(tmp_path: Path, statement: str) -> None:
 def test_telemetry_holds_no_credential_table(tmp_path: Path, rights: object) -> None:
     path = tmp_path / "telemetry.db"
     migrate.upgrade(path, "telemetry")
-    database = Database(path, rights)  # type: ignore[arg-type]
+    database = SqliteDatabase(path, rights)  # type: ignore[arg-type]
     with pytest.raises(DatabaseError), database.read() as connection:
         connection.exec_driver_sql("SELECT * FROM secret_versions")
     database.close()
@@ -119,7 +119,7 @@ def test_telemetry_holds_no_credential_table(tmp_path: Path, rights: object) -> 
 def test_worker_cannot_append_to_the_log(tmp_path: Path, rights: Rights) -> None:
     path = tmp_path / "telemetry.db"
     migrate.upgrade(path, "telemetry")
-    database = Database(path, rights)
+    database = SqliteDatabase(path, rights)
     with pytest.raises(DatabaseError, match="not authorized"), database.write() as connection:
         connection.exec_driver_sql("INSERT INTO log_records (topic, key, value, at) VALUES ('edge-config', '', '', 1)")
     database.close()
@@ -129,7 +129,7 @@ def test_rights_name_only_tables_that_exist(tmp_path: Path) -> None:
     for tree, all_rights in (("records", [CONTROL_PLANE]), ("telemetry", [INGEST, *WORKER])):
         path = tmp_path / f"{tree}.db"
         migrate.upgrade(path, tree)
-        database = Database(path, None)
+        database = SqliteDatabase(path, None)
         with database.read() as connection:
             rows = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type='table'").fetchall()
         tables = {row[0] for row in rows}

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from foregate.database.engine import AsyncDatabase, Database
+from foregate.database.engine import AsyncDatabase
 from foregate.database.migrate import upgrade
 from foregate.database.records_schema import CONTROL_PLANE
+from foregate.database.sqlite import SqliteDatabase
 from foregate.database.telemetry_schema import INGEST
 
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[AsyncDatabase]:
     upgrade(tmp_path / "records.db", "records")
-    database = AsyncDatabase(Database(tmp_path / "records.db", CONTROL_PLANE), readers=1)
+    database = AsyncDatabase(SqliteDatabase(tmp_path / "records.db", CONTROL_PLANE), readers=1)
     yield database
     database.close()
 
@@ -25,7 +26,7 @@ def records(tmp_path: Path) -> Iterator[AsyncDatabase]:
 @pytest.fixture
 def telemetry(tmp_path: Path) -> Iterator[AsyncDatabase]:
     upgrade(tmp_path / "telemetry.db", "telemetry")
-    database = AsyncDatabase(Database(tmp_path / "telemetry.db", INGEST), readers=1)
+    database = AsyncDatabase(SqliteDatabase(tmp_path / "telemetry.db", INGEST), readers=1)
     yield database
     database.close()
 

@@ -12,9 +12,10 @@ from sqlalchemy import Connection, select, update
 
 from foregate.core.clock import utc_now
 from foregate.core.records import open_record
-from foregate.database.engine import AsyncDatabase, Database
+from foregate.database.engine import AsyncDatabase
 from foregate.database.journal import enqueue
 from foregate.database.records_schema import outbox
+from foregate.database.sqlite import SqliteDatabase
 from foregate.edge.publisher import Publisher
 from foregate.eventlog.model import EDGE_CONFIG, LogRecord
 from foregate.eventlog.sql import SqlLog
@@ -174,7 +175,7 @@ async def test_a_lost_log_is_filled_again_from_the_outbox(
     await plane.change("account/a", "token/x", "account/a")
     await plane.publish()
     before = await plane.log()
-    with Database(tmp_path / "telemetry.db", None).write() as connection:
+    with SqliteDatabase(tmp_path / "telemetry.db", None).write() as connection:
         connection.exec_driver_sql("DELETE FROM log_records")
         connection.exec_driver_sql("DELETE FROM log_topics")
 

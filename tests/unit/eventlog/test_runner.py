@@ -13,9 +13,9 @@ from sqlalchemy import Connection, text
 
 from event_lines import NOON
 from foregate.core.errors import ErrorCode, ForegateError
-from foregate.database.engine import Database
 from foregate.database.migrate import upgrade
 from foregate.database.rights import Rights, TableRights
+from foregate.database.sqlite import SqliteDatabase
 from foregate.database.telemetry_schema import metadata
 from foregate.eventlog import runner as running
 from foregate.eventlog.consumer import Job
@@ -72,20 +72,20 @@ def everything() -> Rights:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
     upgrade(tmp_path / "telemetry.db", "telemetry")
-    opened = Database(tmp_path / "telemetry.db", everything())
+    opened = SqliteDatabase(tmp_path / "telemetry.db", everything())
     yield opened
     opened.close()
 
 
-def fill(database: Database, *values: bytes) -> None:
+def fill(database: SqliteDatabase, *values: bytes) -> None:
     with database.write() as connection:
         for value in values:
             SqlLog(connection).append(TOPIC, "k", value, 1)
 
 
-def runner_of(database: Database, *consumers: Keeper) -> Runner:
+def runner_of(database: SqliteDatabase, *consumers: Keeper) -> Runner:
     return Runner([Job(consumer, database) for consumer in consumers], lambda: NOON)
 
 
@@ -98,19 +98,19 @@ def finish(runner: Runner, *, rounds: int = 400) -> None:
             return
 
 
-def kept(database: Database, name: str = "keeper") -> list[str]:
+def kept(database: SqliteDatabase, name: str = "keeper") -> list[str]:
     with database.read() as connection:
         found = connection.exec_driver_sql(f"SELECT client_id FROM last_seen WHERE edge_id = '{name}' ORDER BY seen_at")
         return [row[0].removeprefix(f"{name}:") for row in found]
 
 
-def offsets(database: Database) -> dict[str, tuple[int, int, int]]:
+def offsets(database: SqliteDatabase) -> dict[str, tuple[int, int, int]]:
     with database.read() as connection:
         found = connection.exec_driver_sql('SELECT consumer, "offset", skipped, set_aside FROM consumer_offsets')
         return {row[0]: (row[1], row[2], row[3]) for row in found}
 
 
-def test_records_are_consumed_once_and_the_offset_goes_with_them(database: Database) -> None:
+def test_records_are_consumed_once_and_the_offset_goes_with_them(database: SqliteDatabase) -> None:
     fill(database, b"a", b"b")
     finish(runner_of(database, Keeper()))
     fill(database, b"c")
@@ -119,13 +119,13 @@ def test_records_are_consumed_once_and_the_offset_goes_with_them(database: Datab
     assert offsets(database) == {"keeper": (3, 0, 0)}
 
 
-def test_many_records_are_consumed_in_several_reads(database: Database) -> None:
+def test_many_records_are_consumed_in_several_reads(database: SqliteDatabase) -> None:
     fill(database, *(b"%d" % number for number in range(READ_RECORDS + 5)))
     finish(runner_of(database, Keeper()))
     assert len(kept(database)) == READ_RECORDS + 5
 
 
-def test_crash_between_result_and_offset_leaves_neither(database: Database) -> None:
+def test_crash_between_result_and_offset_leaves_neither(database: SqliteDatabase) -> None:
     fill(database, b"a", b"b")
 
     def crash(_: list[LogRecord]) -> None:
@@ -138,7 +138,7 @@ def test_crash_between_result_and_offset_leaves_neither(database: Database) -> N
     assert kept(database) == ["a", "b"]
 
 
-def test_failing_consumer_stops_no_other(database: Database) -> None:
+def test_failing_consumer_stops_no_other(database: SqliteDatabase) -> None:
     fill(database, b"a")
 
     def fail(_: list[LogRecord]) -> None:
@@ -149,7 +149,7 @@ def test_failing_consumer_stops_no_other(database: Database) -> None:
     assert (kept(database, "good"), kept(database, "bad")) == (["a"], [])
 
 
-def test_consumer_that_recovers_catches_up(database: Database) -> None:
+def test_consumer_that_recovers_catches_up(database: SqliteDatabase) -> None:
     fill(database, b"a", b"b")
     failures = iter([RuntimeError, RuntimeError])
 
@@ -162,7 +162,7 @@ def test_consumer_that_recovers_catches_up(database: Database) -> None:
     assert offsets(database) == {"keeper": (2, 0, 0)}
 
 
-def test_record_that_cannot_be_added_is_set_aside_and_its_content_not_told(database: Database) -> None:
+def test_record_that_cannot_be_added_is_set_aside_and_its_content_not_told(database: SqliteDatabase) -> None:
     fill(database, b"a", b"poison", b"b")
     finish(runner_of(database, Keeper(refuses={b"poison"}), Keeper("other")))
     assert (kept(database), kept(database, "other")) == (["a", "b"], ["a", "poison", "b"])
@@ -172,7 +172,7 @@ def test_record_that_cannot_be_added_is_set_aside_and_its_content_not_told(datab
     assert [tuple(row) for row in rows] == [("keeper", TOPIC, 2, "Refused")]
 
 
-def test_record_that_cannot_be_stored_is_found_among_others_and_set_aside(database: Database) -> None:
+def test_record_that_cannot_be_stored_is_found_among_others_and_set_aside(database: SqliteDatabase) -> None:
     fill(database, b"a", b"poison", b"b")
 
     def fail_on_poison(records: list[LogRecord]) -> None:
@@ -184,7 +184,7 @@ def test_record_that_cannot_be_stored_is_found_among_others_and_set_aside(databa
     assert offsets(database) == {"keeper": (3, 0, 1)}
 
 
-def test_outage_of_the_database_sets_no_record_aside(database: Database) -> None:
+def test_outage_of_the_database_sets_no_record_aside(database: SqliteDatabase) -> None:
     fill(database, b"a")
     outages = iter([ForegateError(ErrorCode.UNAVAILABLE, "The disk is full.")] * 8)
 
@@ -196,7 +196,7 @@ def test_outage_of_the_database_sets_no_record_aside(database: Database) -> None
     assert (kept(database), offsets(database)) == (["a"], {"keeper": (1, 0, 0)})
 
 
-def test_schema_that_does_not_fit_sets_no_record_aside(database: Database) -> None:
+def test_schema_that_does_not_fit_sets_no_record_aside(database: SqliteDatabase) -> None:
     fill(database, b"a")
     statements = iter(["SELECT missing FROM last_seen"] * 6)
 
@@ -209,7 +209,7 @@ def test_schema_that_does_not_fit_sets_no_record_aside(database: Database) -> No
     assert (kept(database), offsets(database)) == (["a"], {"keeper": (1, 0, 0)})
 
 
-def test_records_trimmed_before_they_were_read_are_counted(database: Database) -> None:
+def test_records_trimmed_before_they_were_read_are_counted(database: SqliteDatabase) -> None:
     fill(database, b"a", b"b", b"c")
     with database.write() as connection:
         SqlLog(connection).trim(TOPIC, max_bytes=0, before=0, limit=2)
@@ -217,7 +217,7 @@ def test_records_trimmed_before_they_were_read_are_counted(database: Database) -
     assert (kept(database), offsets(database)) == (["c"], {"keeper": (3, 2, 0)})
 
 
-def test_record_counts_once_even_if_two_workers_run_the_same_consumer(database: Database) -> None:
+def test_record_counts_once_even_if_two_workers_run_the_same_consumer(database: SqliteDatabase) -> None:
     first, second = runner_of(database, Keeper()), runner_of(database, Keeper())
     for number in range(6):
         fill(database, b"%d" % number)
@@ -228,7 +228,7 @@ def test_record_counts_once_even_if_two_workers_run_the_same_consumer(database: 
     assert offsets(database) == {"keeper": (6, 0, 0)}
 
 
-def test_offset_in_the_database_cannot_go_back(database: Database) -> None:
+def test_offset_in_the_database_cannot_go_back(database: SqliteDatabase) -> None:
     fill(database, b"a")
     finish(runner_of(database, Keeper()))
     with database.write() as connection, pytest.raises(Exception, match="never goes back"):
@@ -250,7 +250,7 @@ class Chores:
         return self.steps < 3
 
 
-def test_run_takes_what_comes_does_chores_and_ends_when_told(database: Database) -> None:
+def test_run_takes_what_comes_does_chores_and_ends_when_told(database: SqliteDatabase) -> None:
     stop, chores = threading.Event(), Chores()
     jobs = [Job(Keeper(), database)]
     thread = threading.Thread(target=run, args=(jobs, [chores], stop, lambda: NOON))
@@ -268,7 +268,7 @@ def test_run_takes_what_comes_does_chores_and_ends_when_told(database: Database)
 
 
 def test_chores_go_on_when_a_clock_that_was_ahead_is_put_right(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "_CHORE_EVERY_SECONDS", 0.01)
     times = iter([NOON + timedelta(hours=1)] * 2)
@@ -283,7 +283,7 @@ def test_chores_go_on_when_a_clock_that_was_ahead_is_put_right(
         thread.join(5)
 
 
-def test_run_tries_again_after_an_outage_without_anything_new(database: Database) -> None:
+def test_run_tries_again_after_an_outage_without_anything_new(database: SqliteDatabase) -> None:
     fill(database, b"a")
     outages = iter([ForegateError(ErrorCode.UNAVAILABLE, "The disk is full.")])
 
@@ -301,7 +301,7 @@ def test_run_tries_again_after_an_outage_without_anything_new(database: Database
         thread.join(5)
 
 
-def test_run_goes_on_after_the_log_could_not_be_read(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_goes_on_after_the_log_could_not_be_read(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     failures = iter([ForegateError(ErrorCode.UNAVAILABLE, "The disk is gone.")])
     whole = Runner.round
 

@@ -15,8 +15,9 @@ from foregate.api.auth import Permission
 from foregate.core.masterkey import MasterKey
 from foregate.core.secrets import API_TOKEN_PREFIX, EDGE_KEY_PREFIX, new_secret, parse_secret
 from foregate.database import migrate
-from foregate.database.engine import AsyncDatabase, Database
+from foregate.database.engine import AsyncDatabase
 from foregate.database.records_schema import CONTROL_PLANE
+from foregate.database.sqlite import SqliteDatabase
 from foregate.identity import edges_store, issuing, store
 from foregate.identity.credentials import Credentials
 
@@ -27,7 +28,7 @@ MASTER_KEY = MasterKey({1: b"m" * 32}, 1)
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[AsyncDatabase]:
     migrate.upgrade(tmp_path / "records.db", "records")
-    opened = AsyncDatabase(Database(tmp_path / "records.db", CONTROL_PLANE))
+    opened = AsyncDatabase(SqliteDatabase(tmp_path / "records.db", CONTROL_PLANE))
     yield opened
     opened.close()
 

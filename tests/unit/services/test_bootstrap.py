@@ -11,9 +11,9 @@ import pytest
 
 from foregate.core.masterkey import MasterKey, load_or_create
 from foregate.core.secrets import API_TOKEN_PREFIX, EDGE_KEY_PREFIX, Secret, parse_secret
-from foregate.database.engine import Database
 from foregate.database.migrate import upgrade
 from foregate.database.records_schema import CONTROL_PLANE
+from foregate.database.sqlite import SqliteDatabase
 from foregate.identity import edges_store, store
 from foregate.identity.issuing import digest_key
 from foregate.services.bootstrap import bootstrap
@@ -33,15 +33,15 @@ def key(home: Home) -> MasterKey:
 
 
 @pytest.fixture
-def records(home: Home) -> Iterator[Database]:
+def records(home: Home) -> Iterator[SqliteDatabase]:
     upgrade(home.records_db, "records")
-    database = Database(home.records_db, CONTROL_PLANE)
+    database = SqliteDatabase(home.records_db, CONTROL_PLANE)
     yield database
     database.close()
 
 
 def test_the_first_start_makes_an_account_an_admin_token_and_an_edge(
-    home: Home, key: MasterKey, records: Database
+    home: Home, key: MasterKey, records: SqliteDatabase
 ) -> None:
     facts = bootstrap(records, home, key, [], NOW)
     assert read_facts(home) == facts
@@ -55,20 +55,20 @@ def test_the_first_start_makes_an_account_an_admin_token_and_an_edge(
         )
 
 
-def test_all_files_are_for_their_owner_alone(home: Home, key: MasterKey, records: Database) -> None:
+def test_all_files_are_for_their_owner_alone(home: Home, key: MasterKey, records: SqliteDatabase) -> None:
     bootstrap(records, home, key, [], NOW)
     files = [path for path in home.root.rglob("*") if path.is_file()]
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
-def test_a_second_start_changes_nothing(home: Home, key: MasterKey, records: Database) -> None:
+def test_a_second_start_changes_nothing(home: Home, key: MasterKey, records: SqliteDatabase) -> None:
     facts = bootstrap(records, home, key, [], NOW)
     before = {path: path.read_bytes() for path in (home.admin_token, home.edge_key, home.facts)}
     assert bootstrap(records, home, key, [], NOW) == facts
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_a_lost_admin_token_is_replaced(home: Home, key: MasterKey, records: Database) -> None:
+def test_a_lost_admin_token_is_replaced(home: Home, key: MasterKey, records: SqliteDatabase) -> None:
     bootstrap(records, home, key, [], NOW)
     home.admin_token.unlink()
     bootstrap(records, home, key, [], NOW)
@@ -77,7 +77,9 @@ def test_a_lost_admin_token_is_replaced(home: Home, key: MasterKey, records: Dat
         assert store.find_api_token(connection, digest) is not None
 
 
-def test_an_edge_whose_key_was_lost_is_revoked_and_replaced(home: Home, key: MasterKey, records: Database) -> None:
+def test_an_edge_whose_key_was_lost_is_revoked_and_replaced(
+    home: Home, key: MasterKey, records: SqliteDatabase
+) -> None:
     lost = bootstrap(records, home, key, [], NOW)
     home.edge_key.unlink()
     found = bootstrap(records, home, key, [], NOW)
@@ -87,13 +89,13 @@ def test_an_edge_whose_key_was_lost_is_revoked_and_replaced(home: Home, key: Mas
         assert edges_store.find_edge_digest(connection, found.edge_id) is not None
 
 
-def test_lost_facts_find_the_account_again(home: Home, key: MasterKey, records: Database) -> None:
+def test_lost_facts_find_the_account_again(home: Home, key: MasterKey, records: SqliteDatabase) -> None:
     account_id = bootstrap(records, home, key, [], NOW).account_id
     home.facts.unlink()
     assert bootstrap(records, home, key, [], NOW).account_id == account_id
 
 
-def test_new_accounts_are_set_up_in_the_same_transaction(home: Home, key: MasterKey, records: Database) -> None:
+def test_new_accounts_are_set_up_in_the_same_transaction(home: Home, key: MasterKey, records: SqliteDatabase) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("set up failed")
 

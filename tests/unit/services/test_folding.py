@@ -15,7 +15,8 @@ import pytest
 
 from event_lines import NOON, Telemetry, batch, line
 from foregate.core.clock import to_micros, utc_now
-from foregate.database.engine import Database
+from foregate.database.sqlite import SqliteDatabase
+from foregate.database.stores import SqliteStore
 from foregate.eventlog.model import LOGIN_EVENTS
 from foregate.eventlog.sql import SqlLog
 from foregate.services.doctor import examine
@@ -52,16 +53,16 @@ def status(home: Home) -> dict[str, Any]:
 
 def without(home: Home, table: str) -> None:
     """Take a table away: whoever writes it fails, and no record is to blame."""
-    database = Database(home.telemetry_db, None)
+    database = SqliteDatabase(home.telemetry_db, None)
     with database.write() as connection:
         connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO taken_away")
     database.close()
 
 
 def test_a_home_without_events_has_no_problem(home: Home) -> None:
-    assert read_folding(home, NOON).problems == ()
+    assert read_folding(home, SqliteStore(home.telemetry_db, "telemetry"), NOON).problems == ()
     Telemetry(home.root).close()
-    found = read_folding(home, NOON)
+    found = read_folding(home, SqliteStore(home.telemetry_db, "telemetry"), NOON)
     assert found.problems == ()
     assert [consumer.name for consumer in found.consumers] == ["last-seen", "rollups", "event-blocks"]
 
@@ -70,7 +71,7 @@ def test_batches_set_aside_are_named_with_their_reason(home: Home, telemetry: Te
     with telemetry.ingest.write() as connection:
         SqlLog(connection).append(LOGIN_EVENTS, "edge/worker", b"no batch at all", to_micros(NOON))
     telemetry.consume()
-    found = read_folding(home, NOON)
+    found = read_folding(home, SqliteStore(home.telemetry_db, "telemetry"), NOON)
     assert {(one.name, one.set_aside, one.set_aside_since) for one in found.consumers} == {
         (name, 1, "2026-09-25T12:00:00Z") for name in ("last-seen", "rollups", "event-blocks")
     }
@@ -79,8 +80,8 @@ def test_batches_set_aside_are_named_with_their_reason(home: Home, telemetry: Te
 
 def test_a_worker_that_never_began_is_named_with_what_it_left_unread(home: Home, telemetry: Telemetry) -> None:
     telemetry.take(batch(line()))
-    assert read_folding(home, NOON + timedelta(seconds=59)).problems == ()
-    found = read_folding(home, NOON + timedelta(seconds=61))
+    assert read_folding(home, SqliteStore(home.telemetry_db, "telemetry"), NOON + timedelta(seconds=59)).problems == ()
+    found = read_folding(home, SqliteStore(home.telemetry_db, "telemetry"), NOON + timedelta(seconds=61))
     assert {(one.name, one.unread, one.unread_since) for one in found.consumers} == {
         (name, 1, "2026-09-25T12:00:00Z") for name in ("last-seen", "rollups", "event-blocks")
     }
@@ -100,7 +101,7 @@ def test_status_and_doctor_name_a_consumer_that_keeps_failing_until_it_works(hom
         assert finding.is_wrong
         assert "last-seen keeps failing since" in finding.found
 
-        database = Database(home.telemetry_db, None)
+        database = SqliteDatabase(home.telemetry_db, None)
         with database.write() as connection:
             connection.exec_driver_sql("ALTER TABLE taken_away RENAME TO last_seen")
         database.close()
@@ -114,4 +115,4 @@ def test_status_and_doctor_name_a_consumer_that_keeps_failing_until_it_works(hom
 
 def test_what_a_killed_worker_said_is_not_believed(home: Home) -> None:
     home.troubles("worker").write_text('[{"name": "last-seen", "since": "2026-01-01T00:00:00Z", "reason": "Broken"}]')
-    assert read_folding(home, NOON).problems == ()
+    assert read_folding(home, SqliteStore(home.telemetry_db, "telemetry"), NOON).problems == ()

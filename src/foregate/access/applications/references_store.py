@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, delete, insert, literal, select, union
+from sqlalchemy import Connection, delete, insert, or_, select, union
 
 from foregate.access.applications.model import Conditions
 from foregate.database.records_schema import (
@@ -79,17 +79,16 @@ def applications_of_policies(connection: Connection, policy_ids: Iterable[str]) 
 
 def policies_of_group(connection: Connection, group_id: str) -> list[str]:
     """The ids of the policies that name the group, straight or through other groups."""
-    reached = select(literal(group_id).label("id")).cte("reached", recursive=True)
-    reached = reached.union(
-        select(rule_references.c.referrer_id)
-        .join(reached, rule_references.c.target_id == reached.c.id)
-        .where(rule_references.c.target_kind == "group", rule_references.c.referrer_kind == "group")
-    )
+    columns = rule_references.c
+    names_group = select(columns.referrer_id).where(columns.target_kind == "group")
+    by_groups = names_group.where(columns.referrer_kind == "group")
+    through = by_groups.where(columns.target_id == group_id).cte("through", recursive=True)
+    through = through.union(by_groups.join(through, columns.target_id == through.c.referrer_id))
     rows = connection.execute(
-        select(rule_references.c.referrer_id)
-        .join(reached, rule_references.c.target_id == reached.c.id)
-        .where(rule_references.c.target_kind == "group", rule_references.c.referrer_kind == "policy")
-        .distinct()
+        names_group.where(
+            columns.referrer_kind == "policy",
+            or_(columns.target_id == group_id, columns.target_id.in_(select(through.c.referrer_id))),
+        ).distinct()
     )
     return [row.referrer_id for row in rows]
 

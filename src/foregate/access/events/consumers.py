@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -15,16 +14,20 @@ from sqlalchemy import Connection, text
 from foregate.access.events.blocks import Block, block_of
 from foregate.access.events.summary import Count, Stamp, Summaries, Summary, to_micros, to_stamp
 from foregate.core.ids import CLIENT_ID
-from foregate.database.engine import Database
+from foregate.database.prepared import Prepared
+from foregate.database.stores import Store
 from foregate.database.telemetry_schema import BLOCK_WRITER, LAST_SEEN_WRITER, ROLLUP_WRITER
 from foregate.eventlog.consumer import Job
 from foregate.eventlog.model import LOGIN_EVENTS, LogRecord
 
 # Two edges may report the same moment; the greater id wins, so that the order of batches makes no difference.
-_SEE = (
-    "INSERT INTO last_seen (client_id, seen_at, edge_id) VALUES (?, ?, ?) "
-    "ON CONFLICT (client_id) DO UPDATE SET seen_at = excluded.seen_at, edge_id = excluded.edge_id "
-    "WHERE (excluded.seen_at, excluded.edge_id) > (last_seen.seen_at, last_seen.edge_id)"
+_SEE = Prepared(
+    text(
+        "INSERT INTO last_seen (client_id, seen_at, edge_id) VALUES (:client_id, :seen_at, :edge_id) "
+        "ON CONFLICT (client_id) DO UPDATE SET seen_at = excluded.seen_at, edge_id = excluded.edge_id "
+        "WHERE (excluded.seen_at, excluded.edge_id) > (last_seen.seen_at, last_seen.edge_id)"
+    ),
+    ("client_id", "seen_at", "edge_id"),
 )
 _COUNT = text(
     "INSERT INTO rollups (minute, account_id, app_id, reason, events) "
@@ -62,13 +65,13 @@ _CLIENT_ID = re.compile(CLIENT_ID.pattern.encode())
 _POINTERS_PER_BATCH = 20
 
 
-def event_jobs(path: Path) -> list[Job]:
-    """The consumers of topic `login-events` on the telemetry database at `path`, each with its own rights."""
+def event_jobs(telemetry: Store) -> list[Job]:
+    """The consumers of topic `login-events` on the telemetry store, each with its own rights."""
     summaries = Summaries()
     return [
-        Job(LastSeen(summaries), Database(path, LAST_SEEN_WRITER)),
-        Job(Rollups(summaries), Database(path, ROLLUP_WRITER)),
-        Job(Blocks(summaries), Database(path, BLOCK_WRITER)),
+        Job(LastSeen(summaries), telemetry.open(LAST_SEEN_WRITER)),
+        Job(Rollups(summaries), telemetry.open(ROLLUP_WRITER)),
+        Job(Blocks(summaries), telemetry.open(BLOCK_WRITER)),
     ]
 
 
@@ -112,7 +115,7 @@ class LastSeen:
         """See `Consumer.store`."""
         if finished:
             # Past SQLAlchemy's parameter handling, which would cost more than the upserts themselves.
-            connection.exec_driver_sql(_SEE, finished)
+            _SEE.run_many(connection, finished)
 
 
 class Rollups:

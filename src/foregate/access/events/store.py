@@ -211,7 +211,7 @@ def workers(telemetry: Connection, limit: int) -> list[WorkerState]:
         edge_id, worker, taken, is_final, at, highest, *counts, lost = row
         written, events, failures, notices, malformed = (count or 0 for count in counts)
         numbers = (-1 if highest is None else highest, written, events, failures, notices, malformed)
-        found.append(WorkerState(edge_id, worker, taken, bool(is_final), at, *numbers, lost))
+        found.append(WorkerState(edge_id, worker, taken, bool(is_final), at, *numbers, int(lost)))
     return found
 
 

@@ -7,8 +7,8 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from event_lines import ACCOUNT, APP, FAILURE, NOON_MICROS, NOTICE, Telemetry, batch, client, later, line
 from foregate.access.events.store import WorkerState, workers
-from foregate.database.engine import Database
 from foregate.database.rights import Rights
+from foregate.database.sqlite import SqliteDatabase
 from foregate.database.telemetry_schema import BLOCK_WRITER, LAST_SEEN_WRITER, RETENTION, ROLLUP_WRITER, metadata
 
 MINUTE = NOON_MICROS // 60_000_000
@@ -164,7 +164,7 @@ SHARED = {"consumer_offsets", "poison_records"}
 @pytest.mark.parametrize("user", RIGHTS)
 @pytest.mark.parametrize("table", sorted(metadata.tables))
 def test_consumer_can_add_and_change_nothing_but_its_own_result(telemetry: Telemetry, user: str, table: str) -> None:
-    database = Database(telemetry.path, RIGHTS[user])
+    database = SqliteDatabase(telemetry.path, RIGHTS[user])
     written = OWN[user] | (SHARED if user != "retention" else set())
     first = metadata.tables[table].columns.keys()[0]
     for statement in (f"INSERT INTO {table} DEFAULT VALUES", f'UPDATE {table} SET "{first}" = "{first}"'):
@@ -177,7 +177,7 @@ def test_consumer_can_add_and_change_nothing_but_its_own_result(telemetry: Telem
 @pytest.mark.parametrize("user", [user for user in RIGHTS if user != "retention"])
 @pytest.mark.parametrize("table", sorted(metadata.tables))
 def test_consumer_can_delete_nothing(telemetry: Telemetry, user: str, table: str) -> None:
-    database = Database(telemetry.path, RIGHTS[user])
+    database = SqliteDatabase(telemetry.path, RIGHTS[user])
     with database.write() as connection, pytest.raises(DatabaseError, match=r"not authorized|prohibited"):
         connection.exec_driver_sql(f"DELETE FROM {table}")
     database.close()
@@ -196,7 +196,7 @@ def test_consumer_can_delete_nothing(telemetry: Telemetry, user: str, table: str
     ],
 )
 def test_telemetry_connection_reaches_nothing_else(telemetry: Telemetry, rights: Rights, statement: str) -> None:
-    database = Database(telemetry.path, rights)
+    database = SqliteDatabase(telemetry.path, rights)
     with database.read() as connection, pytest.raises(DatabaseError, match=r"not authorized|prohibited"):
         connection.exec_driver_sql(statement)
     database.close()

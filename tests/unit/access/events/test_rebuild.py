@@ -11,6 +11,7 @@ from event_lines import ACCOUNT, APP, NOON_MICROS, Telemetry, batch, client, lat
 from foregate.access.events import rebuild
 from foregate.access.events.rebuild import rebuild_counts, rebuild_index, rebuild_last_seen
 from foregate.database.engine import Database
+from foregate.database.sqlite import SqliteDatabase
 from foregate.database.telemetry_schema import LAST_SEEN_WRITER, REBUILD, RETENTION
 from foregate.eventlog.model import LOGIN_EVENTS
 from foregate.eventlog.sql import SqlLog
@@ -24,7 +25,7 @@ NUMBERS = "SELECT * FROM worker_numbers"
 
 @pytest.fixture
 def rebuilding(telemetry: Telemetry) -> Iterator[Database]:
-    database = Database(telemetry.path, REBUILD)
+    database = SqliteDatabase(telemetry.path, REBUILD)
     yield database
     database.close()
 
@@ -92,7 +93,7 @@ def test_last_seen_comes_back_and_never_goes_back(telemetry: Telemetry) -> None:
         connection.exec_driver_sql(
             "INSERT INTO consumer_offsets VALUES ('last-seen', 'login-events', 1, 0, 0, 1)"
         )  # as if it had been taken
-    database = Database(telemetry.path, LAST_SEEN_WRITER)
+    database = SqliteDatabase(telemetry.path, LAST_SEEN_WRITER)
     assert rebuild_last_seen(database).batches == 1
     database.close()
     assert telemetry.last_seen() == {client(1): 5.0, client(2): 8.0}
@@ -137,7 +138,7 @@ def test_rebuilding_can_write_nothing_else(rebuilding: Database) -> None:
 
 
 def trim(telemetry: Telemetry, batches: int) -> None:
-    database = Database(telemetry.path, RETENTION)
+    database = SqliteDatabase(telemetry.path, RETENTION)
     with database.write() as connection:
         SqlLog(connection).trim(LOGIN_EVENTS, max_bytes=0, before=0, limit=batches)
     database.close()

@@ -10,7 +10,7 @@ import pytest
 from event_lines import NOON, Telemetry, batch, client, later, line
 from foregate.access.events.reports import take_report
 from foregate.access.events.retention import RECEIPTS_KEPT, ROLLUPS_KEPT, TOMBSTONES_KEPT, Limits, Retention
-from foregate.database.engine import Database
+from foregate.database.sqlite import SqliteDatabase
 from foregate.database.telemetry_schema import RETENTION
 from foregate.eventlog.model import EDGE_CONFIG, LOGIN_EVENTS, Entry
 from foregate.eventlog.sql import SqlLog
@@ -23,7 +23,7 @@ Keep = Callable[..., None]
 @pytest.fixture
 def keep(telemetry: Telemetry) -> Iterator[Keep]:
     """Apply limits until nothing is left to drop."""
-    database = Database(telemetry.path, RETENTION)
+    database = SqliteDatabase(telemetry.path, RETENTION)
 
     def apply(max_bytes: int = MUCH, max_age: timedelta = MONTH, now: datetime = NOON) -> None:
         retention = Retention(database, Limits(max_bytes, max_age), lambda: now)
@@ -125,7 +125,7 @@ def test_workers_that_ended_long_ago_are_forgotten_and_living_ones_are_not(telem
 
 def test_step_is_small(telemetry: Telemetry) -> None:
     fill(telemetry, 120)
-    database = Database(telemetry.path, RETENTION)
+    database = SqliteDatabase(telemetry.path, RETENTION)
     retention = Retention(database, Limits(0, MONTH), lambda: NOON)
     assert retention.step()
     assert len(offsets(telemetry)) == 108

@@ -204,11 +204,11 @@ def test_search_that_takes_too_long_ends_and_can_be_continued(
 
 def test_trimmed_batches_are_gone_and_the_rest_is_found(ten: Telemetry) -> None:
     ten.jobs[0].database.close()
-    from foregate.database.engine import Database
+    from foregate.database.sqlite import SqliteDatabase
     from foregate.database.telemetry_schema import RETENTION
     from foregate.eventlog.sql import SqlLog
 
-    database = Database(ten.path, RETENTION)
+    database = SqliteDatabase(ten.path, RETENTION)
     with database.write() as connection:
         SqlLog(connection).trim("login-events", max_bytes=0, before=0, limit=2)
     database.close()

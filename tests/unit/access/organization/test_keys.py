@@ -19,9 +19,10 @@ from foregate.access.organization.keys import new_signing_key, unseal_private_ke
 from foregate.access.organization.model import NewKey
 from foregate.access.organization.rules import OVERLAP
 from foregate.core.masterkey import MasterKey
-from foregate.database.engine import AsyncDatabase, Database
+from foregate.database.engine import AsyncDatabase
 from foregate.database.migrate import upgrade
 from foregate.database.records_schema import CONTROL_PLANE, accounts
+from foregate.database.sqlite import SqliteDatabase
 from foregate.edge.parsing import parse_keys
 from foregate.edge.sealing import SealBroken, unseal_signing_key
 
@@ -36,10 +37,10 @@ def key() -> NewKey:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
+def database(tmp_path: Path) -> SqliteDatabase:
     """Records with one account that has been set up."""
     upgrade(tmp_path / "records.db", "records")
-    database = Database(tmp_path / "records.db", CONTROL_PLANE)
+    database = SqliteDatabase(tmp_path / "records.db", CONTROL_PLANE)
     with database.write() as connection:
         connection.execute(
             insert(accounts),
@@ -49,7 +50,7 @@ def database(tmp_path: Path) -> Database:
     return database
 
 
-def kids(database: Database, now: datetime) -> list[str]:
+def kids(database: SqliteDatabase, now: datetime) -> list[str]:
     """The key ids that an edge is told of."""
     with database.read() as connection:
         value = keys_compiler(MASTER, lambda: now)(connection, ACCOUNT)
@@ -57,7 +58,7 @@ def kids(database: Database, now: datetime) -> list[str]:
     return [one.kid for one in parse_keys(value).keys]
 
 
-def rotate(database: Database, now: datetime) -> str:
+def rotate(database: SqliteDatabase, now: datetime) -> str:
     """Replace the key; the new one's id."""
     made = new_signing_key(MASTER.key_encryption_key(), now)
     with database.write() as connection:
@@ -94,7 +95,7 @@ def test_the_private_half_is_sealed_and_bound_to_its_id(key: NewKey) -> None:
         unseal_private_key(bytes(32), key.kid, key.sealed)
 
 
-def test_an_edge_can_open_what_it_is_sent(database: Database) -> None:
+def test_an_edge_can_open_what_it_is_sent(database: SqliteDatabase) -> None:
     with database.read() as connection:
         value = keys_compiler(MASTER, lambda: NOW)(connection, ACCOUNT)
     assert value is not None
@@ -104,12 +105,12 @@ def test_an_edge_can_open_what_it_is_sent(database: Database) -> None:
     assert jwt.PyJWK(sent.jwk).key.public_numbers() == loaded.public_key().public_numbers()  # type: ignore[union-attr]
 
 
-def test_an_account_without_an_organization_has_no_keys(database: Database) -> None:
+def test_an_account_without_an_organization_has_no_keys(database: SqliteDatabase) -> None:
     with database.read() as connection:
         assert keys_compiler(MASTER)(connection, "b" * 32) is None
 
 
-def test_the_key_before_stays_published_for_a_week(database: Database) -> None:
+def test_the_key_before_stays_published_for_a_week(database: SqliteDatabase) -> None:
     (first,) = kids(database, NOW)
     second = rotate(database, NOW)
     assert kids(database, NOW) == [second, first]
@@ -117,7 +118,7 @@ def test_the_key_before_stays_published_for_a_week(database: Database) -> None:
     assert kids(database, NOW + OVERLAP) == [second]
 
 
-def test_two_rotations_take_a_key_out_of_use(database: Database) -> None:
+def test_two_rotations_take_a_key_out_of_use(database: SqliteDatabase) -> None:
     (first,) = kids(database, NOW)
     second = rotate(database, NOW)
     third = rotate(database, NOW)
@@ -126,7 +127,7 @@ def test_two_rotations_take_a_key_out_of_use(database: Database) -> None:
         assert first not in [one.kid for one in store.published_keys(connection, ACCOUNT, NOW)]
 
 
-def test_retired_keys_are_deleted_with_their_private_halves(database: Database) -> None:
+def test_retired_keys_are_deleted_with_their_private_halves(database: SqliteDatabase) -> None:
     rotate(database, NOW)
     with database.write() as connection:
         assert rotation.take_back(connection, NOW) is None
@@ -137,7 +138,7 @@ def test_retired_keys_are_deleted_with_their_private_halves(database: Database) 
     assert rows == 1
 
 
-async def test_keys_are_replaced_when_they_are_due_and_not_before(database: Database) -> None:
+async def test_keys_are_replaced_when_they_are_due_and_not_before(database: SqliteDatabase) -> None:
     shared = AsyncDatabase(database)
     try:
         assert await rotation.rotate_due(shared, MASTER, NOW + timedelta(days=41)) is None
@@ -153,7 +154,7 @@ async def test_keys_are_replaced_when_they_are_due_and_not_before(database: Data
         shared.close()
 
 
-def test_every_account_has_an_auth_domain_of_its_own(database: Database) -> None:
+def test_every_account_has_an_auth_domain_of_its_own(database: SqliteDatabase) -> None:
     other = "b" * 32
     with database.write() as connection:
         connection.execute(
@@ -164,7 +165,7 @@ def test_every_account_has_an_auth_domain_of_its_own(database: Database) -> None
         assert store.get_organization(connection, other).draft.auth_domain == "bbbbbbbb.auth.localhost"
 
 
-def test_no_private_half_stands_in_history_audit_or_outbox(database: Database) -> None:
+def test_no_private_half_stands_in_history_audit_or_outbox(database: SqliteDatabase) -> None:
     rotate(database, NOW)
     with database.read() as connection:
         for table in ("history", "audit", "outbox"):

@@ -25,8 +25,8 @@ from foregate.access.tokens.model import (
 from foregate.core.ids import new_client_id, new_uuid
 from foregate.core.secrets import SERVICE_TOKEN_PREFIX, Digest, digest_secret, new_secret
 from foregate.database import migrate
-from foregate.database.engine import Database
 from foregate.database.records_schema import CONTROL_PLANE, service_tokens
+from foregate.database.sqlite import SqliteDatabase
 from foregate.edge.parsing import parse_token
 from foregate.identity.issuing import create_account
 
@@ -38,7 +38,7 @@ PEPPER = b"p" * 32
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[Connection]:
     migrate.upgrade(tmp_path / "records.db", "records")
-    database = Database(tmp_path / "records.db", CONTROL_PLANE)
+    database = SqliteDatabase(tmp_path / "records.db", CONTROL_PLANE)
     with database.write() as opened:
         yield opened
     database.close()
