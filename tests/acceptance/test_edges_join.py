@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import shutil
+import signal
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +109,6 @@ def test_joined_edge_lets_in_a_token_of_the_control_plane_until_it_is_revoked(
 def test_events_of_a_joined_edge_are_told(foregate: Foregate, app: App, paris: JoinedEdge) -> None:
     token = create_token(foregate.api())
     paris.until_status(app.host, token.headers, 200)
-
-    def seen_by() -> Any:
-        return foregate.api().result("GET", f"/access/service_tokens/{token.id}")["last_seen"].get("edge")
-
     until(lambda: foregate.api().result("GET", f"/access/service_tokens/{token.id}").get("last_seen_at"), 10, "seen")
     assert edges(foregate)["paris"]["is_reporting"]
 
@@ -126,10 +125,6 @@ def test_joined_edge_serves_from_its_own_disk_while_the_control_plane_is_away(
     edge = joined(foregate, url, home, "alone")
     edge.until_status(app.host, token.headers, 200)
     for process in foregate.processes("api"):
-        foregate.run("status")
-        import os
-        import signal
-
         os.kill(process.pid, signal.SIGSTOP)
         try:
             assert edge.get(app.host, token.headers).status == 200
@@ -150,8 +145,11 @@ def test_join_token_is_good_once(foregate: Foregate, url: str, paris: JoinedEdge
 
 
 def test_join_token_ends(foregate: Foregate, url: str, home: JoinedEdge) -> None:
-    token = join_token(foregate, "--valid", "1s")
-    until(lambda: "ended at" in home.join(url, token, "--name", "late").stderr, 10, "the token has ended", every=0.3)
+    made = json.loads(foregate.run("edge", "token", "create", "--valid", "1s", "--json").stdout)
+    expires_at = datetime.fromisoformat(made["expires_on"])
+    until(lambda: datetime.now(UTC) > expires_at + timedelta(seconds=1), 10, "the token has ended", every=0.1)
+    done = home.join(url, made["value"], "--name", "late")
+    assert (done.returncode, "This join token ended at" in done.stderr) == (2, True)
 
 
 def test_join_token_of_another_control_plane_is_not_sent(foregate: Foregate, url: str, home: JoinedEdge) -> None:
