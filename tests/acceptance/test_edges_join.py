@@ -10,16 +10,22 @@ import shutil
 import signal
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from foregate.core.masterkey import load
-from foregate.edge.feed_authority import SERVER_NAME
+from foregate.database.engine import Database
+from foregate.database.records_schema import CONTROL_PLANE
+from foregate.edge.feed_authority import SERVER_NAME, certify_edge, new_request, pem_of, read_request
 from foregate.edge.feed_tls import blind_context, client_context
-from foregate.edge.membership import Membership, read_membership
+from foregate.edge.membership import Membership, read_membership, write_membership
+from foregate.identity import edges_store
+from foregate.identity.joining import ensure_authority
 from harness.joined import JoinedEdge, edge_home, join_token, joined, running_control_plane
 from harness.leaks import assert_nothing_leaked
 from harness.origin import Origin
@@ -301,3 +307,78 @@ def test_nothing_of_an_edges_secrets_lies_about_in_the_clear(foregate: Foregate,
     for path in (path for path in paris.home.rglob("*") if path.is_file()):
         content = path.read_bytes()
         assert not [form for form in forms if form in content], path.name
+
+
+def give_certificate(foregate: Foregate, edge: JoinedEdge, *, issued_at: datetime) -> Membership:
+    """Have the edge be one that got its certificate then: by the CA of the control plane, and known there."""
+    found, master = membership(edge), load(foregate.home / "master.key")
+    database = Database(foregate.home / "records.db", CONTROL_PLANE)
+    tls_key, request = new_request()
+    with database.write() as connection:
+        authority = ensure_authority(connection, master, issued_at)
+        certificate = certify_edge(authority, read_request(request), found.edge_id, issued_at)
+        edges_store.drop_certificates(connection, found.edge_id)
+        edges_store.insert_certificate(connection, found.edge_id, certificate, issued_at)
+    database.close()
+    given = replace(found, certificate=pem_of(certificate), tls_key=tls_key.decode())
+    write_membership(edge.home / "edge" / "membership.json", given)
+    return given
+
+
+def problems(edge: JoinedEdge) -> str:
+    return " ".join(json.loads((edge.home / "edge" / "status.json").read_text())["problems"])
+
+
+def test_certificate_renews_itself_with_a_third_of_its_life_left(
+    foregate: Foregate, url: str, app: App, home: JoinedEdge
+) -> None:
+    token = create_token(foregate.api())
+    assert home.join(url, join_token(foregate), "--name", "weekly").returncode == 0
+    before = give_certificate(foregate, home, issued_at=datetime.now(UTC) - timedelta(days=5))
+    assert ask(url, as_member(before), "/edge/v1/secrets")[0] == 200
+    home.start()
+    until(lambda: membership(home).certificate != before.certificate, 20, "it has another certificate", every=0.1)
+    assert membership(home).expires_at > datetime.now(UTC) + timedelta(days=6)
+    until(lambda: ask(url, as_member(before), "/edge/v1/secrets")[0] == 401, 20, "the old one has ended", every=0.1)
+    home.until_status(app.host, token.headers, 200)
+    until(lambda: edges(foregate)["weekly"]["is_reporting"], 20, "it reports under the new one", every=0.2)
+    assert "certificate" not in problems(home)
+
+
+def test_edge_whose_certificate_has_lapsed_serves_on_and_says_what_to_do(
+    foregate: Foregate, url: str, app: App, home: JoinedEdge
+) -> None:
+    token = create_token(foregate.api())
+    edge = joined(foregate, url, home, "asleep")
+    edge.until_status(app.host, token.headers, 200)
+    assert edge.stop() == 0
+    give_certificate(foregate, edge, issued_at=datetime.now(UTC) - timedelta(days=8))
+    edge.start()
+    edge.until_status(app.host, token.headers, 200)
+    until(lambda: "foregate edge token create --rejoin asleep" in problems(edge), 20, "it says what to do")
+
+
+def test_second_machine_with_the_same_files_is_found_out_when_one_renews(
+    foregate: Foregate, url: str, app: App, home: JoinedEdge
+) -> None:
+    edge = joined(foregate, url, home, "double")
+    stolen = membership(edge)
+    client = client_of(stolen)
+    tls_key, request = new_request()
+    answer = client.post("/edge/v1/certificate", json={"request": request})
+    newer = replace(stolen, certificate=answer.json()["certificate"], tls_key=tls_key.decode())
+    assert client_of(newer).get("/edge/v1/secrets").status_code == 200
+    until(lambda: "is not the edge's newest" in problems(edge), 30, "the true edge says so", every=0.2)
+    assert foregate.run("edge", "expel", "double", "--yes").returncode == 0
+    assert client_of(newer).get("/edge/v1/secrets").status_code == 410
+
+
+def client_of(found: Membership) -> httpx.Client:
+    """A client that shows itself as that member."""
+
+    class Named(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            request.extensions = {**request.extensions, "sni_hostname": SERVER_NAME}
+            return super().handle_request(request)
+
+    return httpx.Client(base_url=found.control_plane, transport=Named(verify=as_member(found)))

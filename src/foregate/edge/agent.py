@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import structlog
 
@@ -33,7 +34,9 @@ from foregate.edge.fleet import Fleet
 from foregate.edge.following import Following, StateThread
 from foregate.edge.hot_entries import HotEntries
 from foregate.edge.identity import EdgeIdentity
+from foregate.edge.membership import JoinedIdentity
 from foregate.edge.paths import EdgePaths
+from foregate.edge.renewal import Renewal
 from foregate.edge.reporting import Reporter
 from foregate.edge.shipping import Batch, Shipper
 from foregate.edge.state import State, StateDamaged
@@ -93,6 +96,7 @@ class Agent:
             token_entry=compiler.token_entry,
             on_change=self._reporter.wake,
         )
+        self._renewal = _renewal(settings.identity, self._http)
         self._feed = FeedClient(self._http, self._following, self._following.prepare)
         self._shipper = Shipper(paths.spool, self._post_events, max_bytes=settings.spool_max_bytes)
         self._started_at = time.time()
@@ -133,6 +137,7 @@ class Agent:
             self._hot.run(),
             self._shipper.run(),
             self._reporter.run(),
+            *([] if self._renewal is None else [self._renewal.run()]),
             _every(_STATUS_SECONDS, self._write_status),
             _every(_RENEW_SECONDS, self._engine.renew_certificates, at_once=False),
             _every(_LOOK_SECONDS, self._look_after),
@@ -215,7 +220,12 @@ class Agent:
 
     def _problems(self) -> list[str]:
         feed = self._feed.status.reason
-        return [text for text in (self._engine.error, self._following.problem, feed, *self._engine.problems) if text]
+        certificate = "" if self._renewal is None else self._renewal.problem()
+        return [
+            text
+            for text in (self._engine.error, self._following.problem, certificate, feed, *self._engine.problems)
+            if text
+        ]
 
     async def _write_status(self) -> None:
         """What `foregate status` shows; for people and for whoever looks after the machine."""
@@ -231,6 +241,11 @@ class Agent:
         }
         with suppress(OSError):  # a full disk is told of in the report
             await asyncio.to_thread(_write_beside, self._paths.status, orjson.dumps(body))
+
+
+def _renewal(identity: EdgeIdentity, http: httpx.AsyncClient) -> Renewal | None:
+    """An edge key does not end by itself."""
+    return Renewal(identity, http) if isinstance(identity, JoinedIdentity) else None
 
 
 def parent_of(process: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from fastapi import Request
 
@@ -87,17 +87,26 @@ class CertificateGate:
         certificate = certificate_of(request)
         if certificate is None:
             message = "Show the edge's certificate; a machine that has none joins first (foregate edge join)."
-            raise ForegateError(ErrorCode.UNAUTHENTICATED, message)
+            raise _NotAdmitted(message)
         member = await self.find(certificate)
         if member is None:
             message = (
                 "This certificate is not the edge's newest: somebody else may have a copy of its files. "
                 "Have it join again with a token of: foregate edge token create --rejoin NAME"
             )
-            raise ForegateError(ErrorCode.UNAUTHENTICATED, message)
+            raise _NotAdmitted(message)
         if member.is_expelled:
             raise ForegateError(ErrorCode.GONE, "This edge has been expelled; join anew with a new join token.")
         return _CertificateCaller(member, self.secrets)
+
+
+class _NotAdmitted(ForegateError):
+    """Not by this certificate. The connection that showed it ends: the next one may show a newer."""
+
+    headers: ClassVar[dict[str, str]] = {"Connection": "close"}
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.UNAUTHENTICATED, message)
 
 
 @dataclass(frozen=True, slots=True)

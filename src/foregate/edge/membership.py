@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from foregate.core.errors import ErrorCode, ForegateError
 from foregate.core.masterkey import write_private
 from foregate.edge import sealed_box
 from foregate.edge.feed_authority import SERVER_NAME
-from foregate.edge.feed_tls import client_context
+from foregate.edge.feed_tls import client_context, show
 from foregate.edge.identity import client
 from foregate.edge.secrets import EdgeSecrets, open_secrets_with
 
@@ -65,11 +64,17 @@ class Membership:
 
 
 class JoinedIdentity:
-    """The `EdgeIdentity` of a member. Its certificate may be replaced while it is in use."""
+    """The `EdgeIdentity` of the member in the file `path`. Its certificate may be replaced while it is in use."""
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: Membership, path: Path) -> None:
         self.membership = membership
-        self.context: ssl.SSLContext = client_context(membership.authority, membership.pem)
+        self.path = path
+        self._context = client_context(membership.authority, membership.pem)
+
+    def take(self, renewed: Membership) -> None:
+        """Show another certificate from the next connection on."""
+        show(self._context, renewed.pem)
+        self.membership = renewed
 
     @property
     def edge_id(self) -> str:
@@ -78,7 +83,7 @@ class JoinedIdentity:
 
     def connect(self) -> httpx.AsyncClient:
         """See `EdgeIdentity`."""
-        return client(self.membership.control_plane, tls=self.context, server_name=SERVER_NAME)
+        return client(self.membership.control_plane, tls=self._context, server_name=SERVER_NAME)
 
     def open(self, sealed: bytes) -> EdgeSecrets:
         """See `EdgeIdentity`."""

@@ -70,7 +70,7 @@ def _identity(settings: Settings, home: Home) -> EdgeIdentity:
     require_not_expelled(home)
     membership = read_membership(home.membership)
     if membership is not None:
-        return JoinedIdentity(membership)
+        return JoinedIdentity(membership, home.membership)
     facts = read_facts(home)
     if facts is None:
         message = (
