@@ -30,7 +30,7 @@ def foregate_on_postgresql(postgresql: PostgresqlServer) -> Iterator[Foregate]:
         done = foregate.run("database", "setup", postgresql.admin_url(name))
         assert done.returncode == 0, done.stderr.decode()
 
-    with running_foregate(set_up, FOREGATE_DATABASE=postgresql.url(name)) as started:
+    with running_foregate(prepare=set_up, FOREGATE_DATABASE=postgresql.url(name)) as started:
         yield started
         assert_nothing_leaked(started)
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
+from harness.callers import ask_demo, asking
 from harness.leftovers import assert_nothing_left
 from harness.processes import kill
 from harness.product import Foregate, running_foregate
@@ -26,38 +24,6 @@ def product() -> Iterator[Foregate]:
         yield started
 
 
-def demo_headers(product: Foregate) -> list[tuple[str, str]]:
-    lines = (product.home / "demo" / "token").read_text().splitlines()
-    return [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
-
-
-def ask(product: Foregate) -> int:
-    """The status of a request with the demo's token."""
-    return product.get("echo.localhost", "/", demo_headers(product)).status
-
-
-@contextmanager
-def asking(product: Foregate) -> Iterator[Counter[str]]:
-    """Ask again and again, on fresh connections; what came of it, by status or error."""
-    outcomes: Counter[str] = Counter()
-    is_over = threading.Event()
-
-    def run() -> None:
-        while not is_over.wait(0.005):
-            try:
-                outcomes[str(ask(product))] += 1
-            except OSError as error:
-                outcomes[type(error).__name__] += 1
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield outcomes
-    finally:
-        is_over.set()
-        thread.join()
-
-
 @pytest.mark.parametrize("name", ["api", "worker", "echo", "edge", "haproxy"])
 def test_a_process_that_is_killed_comes_back(product: Foregate, name: str) -> None:
     before = until(lambda: product.processes(name), HEALED_SECONDS, f"{name} runs")
@@ -67,14 +33,14 @@ def test_a_process_that_is_killed_comes_back(product: Foregate, name: str) -> No
 
     def has_come_back() -> bool:
         now = {process.pid for process in product.processes(name)}
-        return bool(now - old) and ask(product) == 200
+        return bool(now - old) and ask_demo(product) == 200
 
     until(has_come_back, HEALED_SECONDS, f"{name} is back")
     assert product.run("status", "--wait", str(HEALED_SECONDS)).returncode == 0
 
 
 def test_a_killed_agent_costs_no_request(product: Foregate) -> None:
-    with asking(product) as outcomes:
+    with asking(lambda: ask_demo(product)) as outcomes:
         (agent,) = product.processes("edge")
         kill(agent)
         until(lambda: product.processes("edge") and product.run("status").returncode == 0, 10, "the agent is back")
@@ -86,7 +52,7 @@ def test_a_killed_agent_costs_no_request(product: Foregate) -> None:
 def test_the_edge_outlives_a_killed_supervisor_and_is_taken_over() -> None:
     with running_foregate() as product:
         assert product.supervisor is not None
-        with asking(product) as outcomes:
+        with asking(lambda: ask_demo(product)) as outcomes:
             product.supervisor.kill()
             product.supervisor.wait()
             gone = ("up", "api", "worker")
@@ -112,7 +78,7 @@ def test_the_next_up_starts_over_where_everything_was_killed() -> None:
         product.supervisor.wait()
         until(lambda: not product.processes("haproxy"), HEALED_SECONDS, "all are gone")
         product.start()
-        assert ask(product) == 200
+        assert ask_demo(product) == 200
 
 
 def test_a_child_that_cannot_live_is_given_up_aloud() -> None:

@@ -1,7 +1,7 @@
 """What the kernel says about a home's processes, asked from outside: which there are, and what they were started with.
 
 A process belongs to a home if its environment names it, as Foregate hands FOREGATE_HOME down to its own children, or if
-it is a HAProxy whose configuration lies there.
+it is a HAProxy whose configuration lies there. Further edges of `foregate up --edges` have homes within the home.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Process:
 
 def processes_of(home: Path) -> list[Process]:
     """The home's living processes. Zombies, which nobody has waited for yet, are left out."""
-    return list(_find(f"FOREGATE_HOME={home}".encode(), f"{home}/edge/".encode()))
+    return list(_find(f"FOREGATE_HOME={home}".encode(), f"{home}/edge".encode()))
 
 
 def waited_seconds(home: Path) -> dict[Process, float]:
@@ -81,12 +81,16 @@ def _find(mark: bytes, folder_mark: bytes) -> Iterator[Process]:
             environment = (folder / "environ").read_bytes()
             command = (folder / "cmdline").read_bytes()
             is_engine = _name(command) == "haproxy" and folder_mark in command
-            if not is_engine and mark not in environment.split(b"\0"):
+            if not is_engine and not any(_is_within(mark, entry) for entry in environment.split(b"\0")):
                 continue
             if command and (folder / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
                 yield Process(int(folder.name), _name(command), command, environment)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
+
+
+def _is_within(mark: bytes, entry: bytes) -> bool:
+    return entry == mark or entry.startswith(mark + b"/edges/")
 
 
 def _name(command: bytes) -> str:

@@ -39,6 +39,7 @@ class Foregate:
     http_port: int
     https_port: int
     settings: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
     supervisor: subprocess.Popen[bytes] | None = None
     issued: list[str] = field(default_factory=list, repr=False)
 
@@ -80,7 +81,7 @@ class Foregate:
         with self.output.open("ab") as output:
             begun = output.tell()
             self.supervisor = subprocess.Popen(
-                [sys.executable, "-m", "foregate", "up"],
+                [sys.executable, "-m", "foregate", "up", *self.arguments],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -148,12 +149,14 @@ class Foregate:
 
 
 @contextmanager
-def running_foregate(prepare: Callable[[Foregate], None] = lambda _: None, **settings: str) -> Iterator[Foregate]:
+def running_foregate(
+    *arguments: str, prepare: Callable[[Foregate], None] = lambda _: None, **settings: str
+) -> Iterator[Foregate]:
     """A started Foregate with a fresh home, prepared before; stopped, and the home removed, whatever happens in
-    between."""
+    between. `arguments`: of `foregate up`."""
     home = Path(tempfile.mkdtemp(prefix="foregate-")) / "home"
     api_port, http_port, https_port = free_ports(3)
-    foregate = Foregate(home, api_port, http_port, https_port, settings)
+    foregate = Foregate(home, api_port, http_port, https_port, settings, arguments)
     try:
         prepare(foregate)
         foregate.start()
