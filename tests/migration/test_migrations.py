@@ -38,12 +38,14 @@ RELEASED = {
     ("records", "0001"): "033e4002ba7bef0f5f0a1ec3a21a8a45ea44ae022b48daf8cfb6fb2c435f0cc8",
     ("records", "0002"): "2e6933a97c224c98c4e270d55916000178f003b6ee71a59b692489581fdab8ca",
     ("telemetry", "0001"): "64222a3f518d0f41708f6cf57f3bdbc560be56a708ff1c2cc00261a6195096f1",
+    ("telemetry", "0002"): "cbe92391aa344a054b026105ca1423135bf241367d3955f1f9c8753be078795d",
 }
 # The same on PostgreSQL, whose SQL stands in files of its own beside them.
 RELEASED_ON_POSTGRESQL = {
     ("records", "0001"): "2e17b6940d8cd65c70646016cf303209627b2d7ba93d30de7d8d3652559b6f35",
     ("records", "0002"): "418fc0fcaed78363de4541f95fbe2309a214a06af41943210419a9c0b684d700",
     ("telemetry", "0001"): "1c6e1b25bfcfc49590ebe17568a86b45bd594db45ad83731e50e1c8ebd01d9c1",
+    ("telemetry", "0002"): "9353e58f46da6f7d2c62383c2e0916c1ad5186a34a475a0844e4449a0ca0df03",
 }
 STEPS = [(tree, revision) for tree in TREES for revision in revisions(tree)]
 

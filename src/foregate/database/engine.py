@@ -9,20 +9,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar, cast
 
+import structlog
 from sqlalchemy import Connection
+
+from foregate.core.errors import ForegateError
+from foregate.database.elections import Lock
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 # Enough to amortise one fsync; small enough that the last of a batch does not wait long for its answer.
 _BATCH_LIMIT = 64
+# How long a watch waits at a stretch: as long as an end may have to wait for it.
+_WATCH_SECONDS = 0.25
+# After a database that was away.
+_PAUSE_SECONDS = 1.0
 # So many turns of the event loop bring a request that has arrived from its socket to its write.
 _TURNS_TO_WRITE = 2
+
+
+log = structlog.get_logger(__name__)
 
 
 class Watch(Protocol):
@@ -87,6 +98,10 @@ class Database(Protocol):
         """Undo what is not committed and give the connection back. Raises nothing where the database is away."""
         ...
 
+    def lock(self, name: str) -> Lock:
+        """A lock of that name, which one process at a time can have. Nothing is taken yet."""
+        ...
+
     def watch(self) -> Watch:
         """A watch of its own on this store."""
         ...
@@ -135,6 +150,30 @@ class AsyncDatabase:
         if self._writing is None:
             self._writing = loop.create_task(self._write_queued())
         return cast(T, await asyncio.shield(write.future))
+
+    async def follow(self, on_change: Callable[[], Awaitable[None]]) -> None:
+        """Call `on_change` for ever: once now, and whenever anybody, in any process, may have committed something.
+
+        Several commits make one call. One that fails for a database that is away is repeated. Runs until cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        # A thread of its own: the readers are for those who wait for an answer.
+        thread = ThreadPoolExecutor(1, thread_name_prefix=f"{self.database.name}-watch")
+        watch = self.database.watch()
+        is_behind = False
+        try:
+            while True:
+                if await loop.run_in_executor(thread, watch.wait, _WATCH_SECONDS) or is_behind:
+                    try:
+                        await on_change()
+                        is_behind = False
+                    except ForegateError as error:
+                        log.error("changes_not_read", store=self.database.name, error=error.message)
+                        is_behind = True
+                        await asyncio.sleep(_PAUSE_SECONDS)
+        finally:
+            thread.submit(watch.close)
+            thread.shutdown(wait=False)
 
     def close(self) -> None:
         """End the threads, close the connections."""

@@ -5,6 +5,7 @@ Any number of processes may open the file; SQLite itself has them write one afte
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -15,13 +16,14 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from foregate.core.errors import ErrorCode, ForegateError
+from foregate.core.locks import try_lock
 from foregate.database.damage import is_damage
 from foregate.database.rights import Rights, authorizer
 
 # A writer waits this long for another process's transaction (the ingest and the worker share telemetry.db).
 _BUSY_TIMEOUT_MS = 10_000
 # How often somebody who waits for a change looks at the file, for some 10 us.
-_LOOKED_EVERY_SECONDS = 0.05
+_LOOKED_EVERY_SECONDS = 0.1
 
 
 class SqliteDatabase:
@@ -111,6 +113,10 @@ class SqliteDatabase:
         finally:
             connection.close()
 
+    def lock(self, name: str) -> SqliteLock:
+        """See `Database.lock`."""
+        return SqliteLock(self.path.with_name(f"{self.path.name}.{name.replace('/', '-')}.lock"))
+
     def watch(self) -> SqliteWatch:
         """See `Database.watch`."""
         return SqliteWatch(self.path)
@@ -122,6 +128,27 @@ class SqliteDatabase:
     def _damaged(self, error: DatabaseError) -> ForegateError:
         message = f"The database {self.path.name} is damaged; what to do says: foregate doctor"
         return ForegateError(ErrorCode.UNAVAILABLE, message, detail=str(error.orig))
+
+
+class SqliteLock:
+    """See `elections.Lock`: a file beside the database, locked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """See `Lock.acquire`."""
+        if self._descriptor is None:
+            self._descriptor = try_lock(self._path)
+        return self._descriptor is not None
+
+    def release(self) -> None:
+        """See `Lock.release`."""
+        if self._descriptor is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 class SqliteWatch:

@@ -178,6 +178,19 @@ edge_refusals = Table(
     Column("at", Whole, nullable=False),
 )
 
+# Which process does what only one may do at a time (`elections.py`). `asked` and `answered` count questions whether
+# the holder is there.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("epoch", Whole, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("taken_at", Whole, nullable=False),
+    Column("asked", Whole, nullable=False),
+    Column("answered", Whole, nullable=False),
+)
+
 
 def _full(table: Table) -> TableRights:
     return TableRights(may_insert=True, may_delete=True, updatable=_values(table))
@@ -207,6 +220,7 @@ INGEST = Rights(
         "edge_states": _folded(edge_states),
         "edge_progress": _APPEND,
         "edge_refusals": _APPEND,
+        "leases": _folded(leases),
         "consumer_offsets": _READ,
         "poison_records": _READ,
         "worker_numbers": _READ,
@@ -221,7 +235,11 @@ INGEST = Rights(
 def _consumer(user: str, tables: dict[str, TableRights]) -> Rights:
     """A consumer reads the log and writes its offset, what it cannot take, and its own result: nothing else."""
     reads = {"log_topics": _READ, "log_records": _READ}
-    written = {"consumer_offsets": _folded(consumer_offsets), "poison_records": _APPEND}
+    written = {
+        "consumer_offsets": _folded(consumer_offsets),
+        "poison_records": _APPEND,
+        "leases": _folded(leases),
+    }
     return Rights(user, reads | written | tables)
 
 
@@ -255,6 +273,7 @@ RETENTION = Rights(
     {
         "log_topics": TableRights(updatable=frozenset({"trimmed_offset", "size_bytes"})),
         "log_records": _TRIM,
+        "leases": _folded(leases),
         "consumer_offsets": _READ,
         "poison_records": _TRIM,
         "spool_positions": _TRIM,

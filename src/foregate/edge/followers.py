@@ -80,13 +80,19 @@ class Followers:
         self._changed = asyncio.Event()
         self._is_closed = False
         self._expelled: set[str] = set()
+        self._catching_up: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Learn where the log ends."""
         self._last = self._tail_after = (await self._bounds()).end
 
-    def publish(self, lines: list[tuple[int, bytes]]) -> None:
-        """Records that the log has just taken: (seq, JSON without newline), seqs growing. Call on the event loop."""
+    def publish(self, lines: list[tuple[int, bytes]], after: int = 0) -> None:
+        """Records that the log has just taken: (seq, JSON without newline), seqs growing. `after`: the highest seq that
+        it had before, 0 where nobody else publishes. Call on the event loop."""
+        if after > self._last:
+            # Another process published before this one: what is between is read from the log, and these with it.
+            self._catching_up = asyncio.create_task(self.catch_up())
+            return
         for seq, line in lines:
             if seq <= self._last:
                 continue
@@ -103,6 +109,11 @@ class Followers:
         """End the streams of this edge. Its record, once published, has the same effect in every process."""
         self._expelled.add(edge_id)
         self._wake()
+
+    async def catch_up(self) -> None:
+        """Take in what other processes have published: the log is read once, for all who follow."""
+        while page := await self._page(self._last):
+            self.publish([(record.offset, record.value) for record in page], self._last)
 
     def close(self) -> None:
         """End every stream, so that the server can stop."""

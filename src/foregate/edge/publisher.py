@@ -3,12 +3,14 @@
 For each key with new outbox rows it compiles the key's state as it is now, seals it under the row's seq and puts it
 into the log, whose offsets are those seqs; then it marks the rows. At least once: after a crash between the two the
 rows come again under new seqs, and log and edges drop what is not newer. A key whose state cannot be compiled (damaged
-row, bug) is left out and retried; it never stops the others. One per control plane; one event loop.
+row, bug) is left out and retried; it never stops the others. Of several API processes, the one that holds the seat
+publishes. One event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,6 +22,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from foregate.core.clock import Clock, to_micros, utc_now
 from foregate.core.errors import ForegateError
 from foregate.core.records import Record, RecordRefused, seal
+from foregate.database.elections import TRIED_EVERY_SECONDS, Seat, Unseated
 from foregate.database.engine import AsyncDatabase
 from foregate.database.journal import enqueue
 from foregate.database.records_schema import outbox
@@ -65,20 +68,24 @@ class Publisher:
         event_log: Callable[[Connection], EventLog],
         compile_record: CompileRecord,
         mac_key: bytes,
-        notify: Callable[[list[tuple[int, bytes]]], None],
+        notify: Callable[[list[tuple[int, bytes]], int], None],
+        seat: Seat,
         clock: Clock = utc_now,
     ) -> None:
         """`compile_record(connection, key)` gives a key's value now, None where it is gone. `notify` gets
-        (seq, wire JSON) of each record once the log has it."""
+        (seq, wire JSON) of each record once the log has it, and the highest seq that it had before. The `seat`'s lease
+        is in the telemetry store, where the log is."""
         self._records = records
         self._telemetry = telemetry
         self._event_log = event_log
         self._compile_record = compile_record
         self._mac_key = mac_key
         self._notify = notify
+        self._seat = seat
         self._clock = clock
         self._woken = asyncio.Event()
         self._published_to = 0
+        self._log_end = 0
         self._marking: asyncio.Task[None] | None = None
         # Keys that could not be published, and why: shown to the operator, and retried.
         self.failed: dict[str, str] = {}
@@ -87,10 +94,37 @@ class Publisher:
         """There may be new rows. Call on the event loop; safe to call at any time."""
         self._woken.set()
 
+    @property
+    def is_seated(self) -> bool:
+        """Whether this process publishes."""
+        return self._seat.is_held
+
     async def run(self) -> None:
-        """Publish for ever. A database that is away for a while is waited for."""
+        """Publish for ever, while this process holds the seat. A database that is away for a while is waited for."""
+        try:
+            while True:
+                await self._until_available(self.take_seat)
+                with contextlib.suppress(Unseated):
+                    await self._publish()
+                self._seat.resign()
+        finally:
+            self._seat.resign()
+
+    async def take_seat(self) -> None:
+        """Wait until this process is the one that publishes."""
+        while not self._seat.is_held:
+            if await asyncio.to_thread(self._seat.try_lock) and await self._telemetry.write(self._seat.stand):
+                return
+            await asyncio.sleep(TRIED_EVERY_SECONDS)
+
+    async def keep_seat(self) -> None:
+        """Answer another process that asks whether this one is there. Call it when the telemetry store has changed."""
+        if self._seat.is_held and await self._telemetry.read(self._seat.look):
+            await self._telemetry.write(self._seat.answer)
+
+    async def _publish(self) -> None:
         await self._until_available(self.recover)
-        while True:
+        while self._seat.is_held:
             self._woken.clear()
             while published := await self._until_available(self.publish_once):
                 if published >= _BUSY_ROWS:
@@ -108,7 +142,7 @@ class Publisher:
         if newest < bounds.end:
             await self._take_back(newest)
         await self._records.write(lambda c: self._align(c, bounds.end))
-        self._published_to = bounds.end
+        self._published_to = self._log_end = bounds.end
         await self.retry_late()
 
     async def publish_once(self) -> int:
@@ -124,8 +158,9 @@ class Publisher:
                 for record, (_, line) in zip(batch.records, lines, strict=True)
             ]
             at = to_micros(self._clock())
-            await self._telemetry.write(lambda c: self._event_log(c).put(EDGE_CONFIG, entries, at))
-            self._notify(lines)
+            await self._telemetry.write(lambda c: self._put(c, entries, at))
+            self._notify(lines, self._log_end)
+            self._log_end = lines[-1][0]
             await self._start_marking(batch.records, at)
         self._published_to = batch.last_seq
         return len(batch.records) + len(batch.failed)
@@ -136,6 +171,10 @@ class Publisher:
         queued = await self._records.write(self._requeue_late)
         if queued:
             self._woken.set()
+
+    def _put(self, connection: Connection, entries: list[Entry], at: int) -> None:
+        self._seat.require(connection)
+        self._event_log(connection).put(EDGE_CONFIG, entries, at)
 
     def _read_batch(self, connection: Connection) -> _Batch:
         """Rows and state of one snapshot, so that a record's state is never older than its seq."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from foregate.database.elections import Seat
 from foregate.database.engine import Database
 from foregate.eventlog.model import LogRecord
 
@@ -48,7 +49,14 @@ class Chore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A consumer, and the database opened with the rights that it needs and no others."""
+    """A consumer, and the database opened with the rights that it needs and no others. It runs while its seat is held;
+    without a seat, always."""
 
     consumer: Consumer
     database: Database
+    seat: Seat | None = None
+
+    @property
+    def may_run(self) -> bool:
+        """Whether it is this process's to run."""
+        return self.seat is None or self.seat.is_held

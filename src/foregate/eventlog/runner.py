@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from foregate.core.clock import Clock, to_micros
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.eventlog.consumer import Chore, Consumer, Job
 from foregate.eventlog.model import LogRecord
+from foregate.eventlog.seating import Seating
 from foregate.eventlog.sql import SqlLog
 from foregate.eventlog.troubles import Tell, Troubles
 
@@ -63,20 +64,23 @@ def run(
     Blocks its thread.
 
     Idle, it looks for news ten times a second. Errors of a job or a chore are logged, told and tried again; nothing is
-    lost by a kill at any moment.
+    lost by a kill at any moment. Of several processes that run the same jobs, one at a time has each (its seat).
     """
     log = structlog.get_logger("foregate.eventlog")
     troubles = Troubles(tell)
-    runner = Runner(jobs, clock, troubles)
+    runner = Runner(jobs, clock, troubles, lambda job: job.may_run)
     # One will do, as all are on one store.
+    seating = Seating(list(jobs))
     watches = [job.database.watch() for job in jobs[:1]]
     # Not by the clock: one that was ahead and is put right must not keep chores waiting until it is there again.
     turn, next_chores_at = Turn(moved=True), time.monotonic()
     while not stop.is_set():
         # Asked in any case, so that it takes note of what it has seen.
         has_news = any([watch.has_changed() for watch in watches])
-        if has_news or turn.moved or turn.has_failed:
+        taken = _keep(seating, has_news=has_news)
+        if has_news or taken or turn.moved or turn.has_failed:
             try:
+                runner.begin_anew(taken)
                 turn = runner.round()
                 troubles.worked(LOG)
             except (ForegateError, DatabaseError) as error:
@@ -88,8 +92,16 @@ def run(
             # A chore with more to do comes again after the next round, so that the two take turns.
             next_chores_at = time.monotonic() + (0 if has_more else _CHORE_EVERY_SECONDS)
         stop.wait(0 if turn.is_behind else PAUSE_SECONDS if turn.moved else IDLE_SECONDS)
+    seating.leave()
     for watch in watches:
         watch.close()
+
+
+def _keep(seating: Seating, *, has_news: bool) -> list[Job]:
+    try:
+        return seating.keep(has_news=has_news)
+    except (ForegateError, DatabaseError):  # the round that comes says what is the matter
+        return []
 
 
 def _do(chores: Sequence[Chore], log: Any, troubles: Troubles, now: int) -> bool:
@@ -135,14 +147,26 @@ class _Progress:
 
 
 class Runner:
-    """Takes jobs forward, round by round. Used by one thread."""
+    """Takes jobs forward, round by round, but for those that `may_run` leaves to others. Used by one thread."""
 
-    def __init__(self, jobs: Sequence[Job], clock: Clock, troubles: Troubles | None = None) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        clock: Clock,
+        troubles: Troubles | None = None,
+        may_run: Callable[[Job], bool] = lambda _: True,
+    ) -> None:
         self._jobs = jobs
+        self._may_run = may_run
         self._clock = clock
         self._troubles = troubles or Troubles(lambda _: None)
         self._log = structlog.get_logger("foregate.eventlog")
         self._progress: dict[str, _Progress] = {}
+
+    def begin_anew(self, jobs: Sequence[Job]) -> None:
+        """Another process has run these since: where they stand is asked for again."""
+        for job in jobs:
+            self._progress.pop(job.consumer.name, None)
 
     def round(self) -> Turn:
         """Let every job take what is there, up to a bound. A job that fails is tried again in a later round.
@@ -155,7 +179,7 @@ class Runner:
 
     def _side_by_side(self) -> list[list[Job]]:
         groups: dict[tuple[str, int, bool], list[Job]] = {}
-        for job in self._jobs:
+        for job in filter(self._may_run, self._jobs):
             progress = self._of(job)
             if progress.rounds_to_wait:
                 progress.rounds_to_wait -= 1

@@ -1,7 +1,8 @@
 """Who presents an API token or an edge key: digests compared in constant time, answers remembered in memory.
 
-The API process alone opens the records, so what changes a token or an edge calls `forget` in the same process and the
-memory is never stale. Unknown credentials are not remembered: they would let anyone fill the memory.
+What changes a token or an edge calls `forget` in the same process, where the memory is then never stale; what another
+API process has changed is seen in the records (`look`) within moments. Unknown credentials are not remembered: they
+would let anyone fill the memory.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Credentials:
         self._edges: dict[str, bytes] = {}
         # Counts the calls of `forget`: what was read before one must not be remembered after it.
         self._generation = 0
+        self._audited_to = 0
 
     async def authenticate(self, bearer: Secret) -> Principal | None:
         """The principal of an API token, whatever its status; None for one that does not exist."""
@@ -83,6 +85,15 @@ class Credentials:
         self._generation += 1
         self._principals.clear()
         self._edges.clear()
+
+    async def look(self) -> None:
+        """Forget where another process has changed an API token or an edge. Call it when the records have changed."""
+        newest, has_changed = await self._database.read(
+            lambda connection: store.credential_changes(connection, self._audited_to)
+        )
+        self._audited_to = newest
+        if has_changed:
+            self.forget()
 
 
 def _make_room(memory: dict[Any, Any]) -> None:

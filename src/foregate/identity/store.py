@@ -130,6 +130,18 @@ def set_api_token_expiry(connection: Connection, token_id: str, expires_at: date
     return changed.rowcount == 1
 
 
+def credential_changes(connection: Connection, after: int) -> tuple[int, bool]:
+    """The newest audit row's id (`after` without one), and whether one above `after` is about a credential.
+
+    Rows become visible in the order of their ids, so none is passed by.
+    """
+    columns = audit.c
+    newest = connection.execute(select(func.max(columns.id))).scalar() or 0
+    about = columns.id > after, columns.id <= newest, columns.kind.in_(("api_token", "edge"))
+    found = connection.execute(select(columns.id).where(*about).limit(1)).first()
+    return max(newest, after), found is not None
+
+
 def insert_audit(connection: Connection, change: Change, now: datetime, *, change_seq: int | None = None) -> None:
     """An audit row alone, for API tokens and edges, which may belong to no account."""
     connection.execute(

@@ -1,7 +1,8 @@
 """The API process: control API and feed on one port, the feed of joined edges on another where a setting asks for it,
 and the publisher that carries changes to the edges.
 
-It alone opens the records. Everything it is made of is put together here, by hand.
+It alone opens the records. There may be any number of them, here or on other machines: each follows what the others
+commit, and one of them publishes. Everything it is made of is put together here, by hand.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from foregate.api.operations import Operations
 from foregate.core.clock import utc_now
 from foregate.core.errors import ForegateError
 from foregate.core.masterkey import MasterKey, load_or_create
+from foregate.database.elections import Seat
 from foregate.database.engine import AsyncDatabase
 from foregate.database.records_schema import CONTROL_PLANE
 from foregate.database.telemetry_schema import INGEST
@@ -86,7 +88,7 @@ async def run(
     await asyncio.to_thread(stores.telemetry.upgrade)
     database = stores.records.open(CONTROL_PLANE)
     set_ups = (OrganizationSetUp(master_key, settings.auth_domain),)
-    bootstrap(database, home, master_key, set_ups, utc_now())
+    await asyncio.to_thread(bootstrap, database, home, master_key, set_ups, utc_now())
     with database.write() as connection:
         feed_port = prepare_feed_port(connection, settings, feed_listener, master_key, utc_now())
     records, telemetry = AsyncDatabase(database), AsyncDatabase(stores.telemetry.open(INGEST))
@@ -120,6 +122,7 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
         compile_record=compile_record,
         mac_key=master_key.record_mac_key(),
         notify=followers.publish,
+        seat=Seat("publisher", telemetry.database),
     )
     credentials, secrets = Credentials(records, master_key), edge_secrets(master_key)
     joined = JoinedEdges(
@@ -146,6 +149,15 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
         rebuild.operations(),
     ]
 
+    async def records_changed() -> None:
+        publisher.wake()
+        await credentials.look()
+
+    async def telemetry_changed() -> None:
+        await followers.catch_up()
+        await intake.look()
+        await publisher.keep_seat()
+
     def end_streams() -> None:
         followers.close()
         intake.arrivals.end()
@@ -153,8 +165,13 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
     try:
         await followers.start()
         app = create_app(products, credentials, routers=[feed_router(feed)])
-        serving = _both(serve(app, listener, told, before_drain=end_streams), joined.serve(feed, credentials, told))
-        await _while_alive(serving, publisher.run(), _rotate_keys(records, master_key, publisher))
+        await _while_alive(
+            _both(serve(app, listener, told, before_drain=end_streams), joined.serve(feed, credentials, told)),
+            publisher.run(),
+            _rotate_keys(records, master_key, publisher),
+            records.follow(records_changed),
+            telemetry.follow(telemetry_changed),
+        )
     finally:
         intake.close()
 
@@ -198,7 +215,8 @@ def _compiler(master_key: MasterKey) -> CompileRecord:
 async def _rotate_keys(records: AsyncDatabase, master_key: MasterKey, publisher: Publisher) -> None:
     while True:
         try:
-            if await rotate_due(records, master_key, utc_now()) is not None:
+            # One of several API processes does it; two that did would only make a key in vain.
+            if publisher.is_seated and await rotate_due(records, master_key, utc_now()) is not None:
                 publisher.wake()
         except ForegateError as error:  # the disk is full, say: the next look may do better
             structlog.get_logger("foregate.api").error("keys_not_rotated", error=error.message, detail=error.detail)

@@ -13,6 +13,7 @@ from foregate.core.secrets import Secret
 from foregate.database.engine import Database
 from foregate.identity import edges_store, store
 from foregate.identity.issuing import AccountSetUp, create_account, create_api_token, create_edge
+from foregate.services.holder import hold_in_turn
 from foregate.services.home import Facts, Home, read_facts, write_facts
 
 ACCOUNT_NAME = "Foregate"
@@ -23,11 +24,18 @@ EDGE_NAME = "local"
 def bootstrap(
     records: Database, home: Home, master_key: MasterKey, set_ups: Sequence[AccountSetUp], now: datetime
 ) -> Facts:
-    """Make what is missing; the home's facts. Called before anybody else uses the database; safe to repeat.
+    """Make what is missing; the home's facts. Called before the process serves; safe to repeat.
 
     A secret is committed before its file is written: a crash between leaves one that nobody knows, and the next start
-    issues another.
+    issues another. Several processes of a home take turns.
     """
+    with hold_in_turn(home.run / "bootstrap.lock"):
+        return _bootstrap(records, home, master_key, set_ups, now)
+
+
+def _bootstrap(
+    records: Database, home: Home, master_key: MasterKey, set_ups: Sequence[AccountSetUp], now: datetime
+) -> Facts:
     known = read_facts(home)
     with records.write() as connection:
         account_id = known.account_id if known else _account_id(connection, set_ups, now)

@@ -1,15 +1,14 @@
 """Who holds a home or a process of it: an advisory lock on a file that says who took it, and when.
 
-The kernel drops the lock when its holder dies, however it dies, so a lock file left behind never blocks a start.
-Open file description locks (fcntl(2)) are used, as they alone can be asked about without being taken.
+The kernel drops the lock when its holder dies, however it dies, so a lock file left behind never blocks a start
+(`core/locks.py`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import struct
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +16,9 @@ from datetime import datetime
 from pathlib import Path
 
 from foregate.core.clock import format_time, utc_now
+from foregate.core.locks import is_locked, try_lock
 
-_FLOCK = "hhqqi"  # struct flock of 64-bit Linux: type, whence, start, length, pid
+_TRIED_EVERY_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,26 @@ class Held(Exception):
 @contextmanager
 def hold(path: Path, addresses: Mapping[str, str] | None = None, *, now: datetime | None = None) -> Iterator[None]:
     """Hold the lock `path`, whose file goes away at the end. Raises Held at once where another process has it."""
-    descriptor = _lock(path)
+    descriptor = try_lock(path)
+    if descriptor is None:
+        raise Held(find_holder(path) or Holder(0, ""))
     try:
         about = {"pid": os.getpid(), "since": format_time(now or utc_now()), "addresses": dict(addresses or {})}
         text = json.dumps(about)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@contextmanager
+def hold_in_turn(path: Path) -> Iterator[None]:
+    """Hold the lock `path` once it is free: waits for it. Blocks its thread."""
+    while (descriptor := try_lock(path)) is None:
+        time.sleep(_TRIED_EVERY_SECONDS)
+    try:
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -61,32 +75,9 @@ def find_holder(path: Path) -> Holder | None:
     except FileNotFoundError:
         return None
     try:
-        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _whole_file())
-        is_free = struct.unpack(_FLOCK, answer)[0] == fcntl.F_UNLCK
-        return None if is_free else _read(descriptor)
+        return _read(descriptor) if is_locked(descriptor) else None
     finally:
         os.close(descriptor)
-
-
-def _lock(path: Path) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _whole_file())
-            # The last holder may have removed the file between our open and our lock: then it guards nothing.
-            if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
-                return descriptor
-        except BlockingIOError:
-            holder = _read(descriptor)
-            os.close(descriptor)
-            raise Held(holder) from None
-        except FileNotFoundError:
-            pass
-        os.close(descriptor)
-
-
-def _whole_file() -> bytes:
-    return struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 def _read(descriptor: int) -> Holder:

@@ -12,6 +12,7 @@ from foregate.access.events.retention import Limits, Retention
 from foregate.core.clock import utc_now
 from foregate.database.telemetry_schema import RETENTION
 from foregate.eventlog.runner import run as run_consumers
+from foregate.eventlog.seating import SeatedChore
 from foregate.services.folding import tell
 from foregate.services.home import open_home
 from foregate.services.priority import give_way
@@ -28,11 +29,12 @@ async def run(settings: Settings, told: asyncio.Event, *, name: str) -> None:
     stop = threading.Event()
     jobs = event_jobs(telemetry)
     housekeeping = telemetry.open(RETENTION)
-    chores = [Retention(housekeeping, Limits(settings.events_max_bytes, settings.events_max_age), utc_now)]
+    retention = Retention(housekeeping, Limits(settings.events_max_bytes, settings.events_max_age), utc_now)
+    chore = SeatedChore(retention, housekeeping)
     # What a worker that was killed has left says nothing of this one.
     home.troubles(name).unlink(missing_ok=True)
     tell_home = partial(tell, home, name)
-    running = asyncio.create_task(asyncio.to_thread(run_consumers, jobs, chores, stop, utc_now, tell_home))
+    running = asyncio.create_task(asyncio.to_thread(run_consumers, jobs, [chore], stop, utc_now, tell_home))
     ending = asyncio.create_task(told.wait())
     await asyncio.wait({running, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
@@ -40,6 +42,7 @@ async def run(settings: Settings, told: asyncio.Event, *, name: str) -> None:
     try:
         await running
     finally:
+        chore.leave()
         for database in (housekeeping, *(job.database for job in jobs)):
             database.close()
         home.troubles(name).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select, update
 
 from foregate.core.clock import utc_now
 from foregate.core.records import open_record
+from foregate.database.elections import Seat
 from foregate.database.engine import AsyncDatabase
 from foregate.database.journal import enqueue
 from foregate.database.records_schema import outbox
@@ -46,6 +47,11 @@ class Plane:
     def __init__(self, records: AsyncDatabase, telemetry: AsyncDatabase) -> None:
         self.records, self.telemetry, self.state = records, telemetry, State()
         self.notified: list[int] = []
+        # One that restarts goes on as it was, for these tests: who holds the seat is another suite's.
+        self.seat = Seat("publisher", telemetry.database)
+        assert self.seat.try_lock()
+        with telemetry.database.write() as connection:
+            assert self.seat.stand(connection)
         self.publisher = self.restarted()
 
     def restarted(self) -> Publisher:
@@ -55,7 +61,8 @@ class Plane:
             event_log=SqlLog,
             compile_record=self.state.compile_record,
             mac_key=MAC_KEY,
-            notify=lambda lines: self.notified.extend(seq for seq, _ in lines),
+            notify=lambda lines, _after: self.notified.extend(seq for seq, _ in lines),
+            seat=self.seat,
         )
         return self.publisher
 

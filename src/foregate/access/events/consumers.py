@@ -14,11 +14,14 @@ from sqlalchemy import Connection, text
 from foregate.access.events.blocks import Block, block_of
 from foregate.access.events.summary import Count, Stamp, Summaries, Summary, to_micros, to_stamp
 from foregate.core.ids import CLIENT_ID
+from foregate.database.elections import Seat
+from foregate.database.engine import Database
 from foregate.database.prepared import Prepared
 from foregate.database.stores import Store
 from foregate.database.telemetry_schema import BLOCK_WRITER, LAST_SEEN_WRITER, ROLLUP_WRITER
-from foregate.eventlog.consumer import Job
+from foregate.eventlog.consumer import Consumer, Job
 from foregate.eventlog.model import LOGIN_EVENTS, LogRecord
+from foregate.eventlog.seating import PATIENCE_SECONDS
 
 # Two edges may report the same moment; the greater id wins, so that the order of batches makes no difference.
 _SEE = Prepared(
@@ -69,10 +72,14 @@ def event_jobs(telemetry: Store) -> list[Job]:
     """The consumers of topic `login-events` on the telemetry store, each with its own rights."""
     summaries = Summaries()
     return [
-        Job(LastSeen(summaries), telemetry.open(LAST_SEEN_WRITER)),
-        Job(Rollups(summaries), telemetry.open(ROLLUP_WRITER)),
-        Job(Blocks(summaries), telemetry.open(BLOCK_WRITER)),
+        _job(LastSeen(summaries), telemetry.open(LAST_SEEN_WRITER)),
+        _job(Rollups(summaries), telemetry.open(ROLLUP_WRITER)),
+        _job(Blocks(summaries), telemetry.open(BLOCK_WRITER)),
     ]
+
+
+def _job(consumer: Consumer, database: Database) -> Job:
+    return Job(consumer, database, Seat(f"consumer/{consumer.name}", database, patience_seconds=PATIENCE_SECONDS))
 
 
 class LastSeen:

@@ -16,6 +16,8 @@ from foregate.access.events.reports import take_report
 from foregate.core.clock import Clock
 from foregate.database.engine import AsyncDatabase
 from foregate.edge.feed import EventBatch
+from foregate.eventlog.model import LOGIN_EVENTS
+from foregate.eventlog.sql import SqlLog
 
 
 class Arrivals:
@@ -49,6 +51,7 @@ class EventIntake:
         # One thread: unpacking a batch takes a few milliseconds, which the event loop must not spend.
         self._unpacker = ThreadPoolExecutor(1, thread_name_prefix="events")
         self.arrivals = Arrivals()
+        self._log_end = 0
 
     async def ingest(self, sent: EventBatch) -> int:
         """Keep a batch: the byte from which its worker's next one should start. Safe to repeat.
@@ -62,6 +65,13 @@ class EventIntake:
         if receipt.taken:
             self.arrivals.announce()
         return receipt.next_byte
+
+    async def look(self) -> None:
+        """Announce what other processes have taken in. Call it when the telemetry store has changed."""
+        end = (await self._telemetry.read(lambda connection: SqlLog(connection).bounds(LOGIN_EVENTS))).end
+        if end > self._log_end:
+            self._log_end = end
+            self.arrivals.announce()
 
     async def take_report(self, edge_id: str, report: dict[str, Any]) -> None:
         """Keep an edge's report."""

@@ -109,6 +109,10 @@ class PostgresqlDatabase:
         finally:
             connection.close()
 
+    def lock(self, name: str) -> PostgresqlLock:
+        """See `Database.lock`."""
+        return PostgresqlLock(self._login, name)
+
     def watch(self) -> PostgresqlWatch:
         """See `Database.watch`."""
         return PostgresqlWatch(self._login)
@@ -152,6 +156,35 @@ class PostgresqlDatabase:
             if explained is None:
                 raise
             raise explained from error
+
+
+class PostgresqlLock:
+    """See `elections.Lock`: an advisory lock of a session on a connection of its own."""
+
+    def __init__(self, login: Login, name: str) -> None:
+        self._login = login
+        self._take = f"SELECT pg_try_advisory_lock({LOCKS}, {lock_number(f'{login.schema}/{name}')})"
+        self._link: Link | None = None
+        self._is_held = False
+
+    def acquire(self) -> bool:
+        """See `Lock.acquire`. A server that is away gives no lock, and takes the one that it gave."""
+        try:
+            if self._link is None:
+                self._link = connect(self._login)
+            row = self._link.execute("SELECT true" if self._is_held else self._take).fetchone()
+        except psycopg.Error:
+            self.release()
+            return False
+        self._is_held = bool(row and row[0])
+        return self._is_held
+
+    def release(self) -> None:
+        """See `Lock.release`."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        self._is_held = False
 
 
 class PostgresqlWatch:
