@@ -194,7 +194,17 @@ def test_sort_and_search_are_the_same_everywhere(records: Database) -> None:
     assert accented == []
 
 
-CREDENTIALS = ("secret_versions", "api_tokens", "edges", "signing_keys", "service_tokens", "replayable_answers")
+CREDENTIALS = (
+    "secret_versions",
+    "api_tokens",
+    "edges",
+    "signing_keys",
+    "service_tokens",
+    "replayable_answers",
+    "edge_join_tokens",
+    "edge_certificates",
+    "feed_authority",
+)
 TELEMETRY_USERS = telemetry_schema.RIGHTS
 
 

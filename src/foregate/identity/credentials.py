@@ -86,14 +86,16 @@ class Credentials:
         self._principals.clear()
         self._edges.clear()
 
-    async def look(self) -> None:
-        """Forget where another process has changed an API token or an edge. Call it when the records have changed."""
+    async def look(self) -> bool:
+        """Forget where another process has changed an API token or an edge; whether one has. Call it when the records
+        have changed."""
         newest, has_changed = await self._database.read(
             lambda connection: store.credential_changes(connection, self._audited_to)
         )
         self._audited_to = newest
         if has_changed:
             self.forget()
+        return has_changed
 
 
 def _make_room(memory: dict[Any, Any]) -> None:

@@ -125,9 +125,8 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
         seat=Seat("publisher", telemetry.database),
     )
     credentials, secrets = Credentials(records, master_key), edge_secrets(master_key)
-    joined = JoinedEdges(
-        records, master_key, parts.feed_port, Memberships(records), wake=publisher.wake, expel=followers.expel
-    )
+    memberships = Memberships(records)
+    joined = JoinedEdges(records, master_key, parts.feed_port, memberships, wake=publisher.wake, expel=followers.expel)
     feed = FeedParts(
         followers=followers,
         gate=KeyGate(credentials.authenticate_edge, lambda: secrets),
@@ -151,7 +150,8 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
 
     async def records_changed() -> None:
         publisher.wake()
-        await credentials.look()
+        if await credentials.look():
+            memberships.forget()
 
     async def telemetry_changed() -> None:
         await followers.catch_up()

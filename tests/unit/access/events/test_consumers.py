@@ -156,9 +156,9 @@ OWN = {
     "last seen": {"last_seen"},
     "rollups": {"rollups"},
     "event blocks": {"event_blocks", "worker_numbers", "malformed_lines"},
-    "retention": set[str](),
+    "retention": {"leases"},
 }
-SHARED = {"consumer_offsets", "poison_records"}
+SHARED = {"consumer_offsets", "poison_records", "leases"}
 
 
 @pytest.mark.parametrize("user", RIGHTS)
