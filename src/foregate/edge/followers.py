@@ -98,6 +98,7 @@ class Followers:
         self._timer: asyncio.TimerHandle | None = None
         self._bounds = Bounds()
         self._bounds_until = 0.0
+        self._looking = asyncio.Lock()
         self._is_closed = False
         self._expelled: set[str] = set()
 
@@ -169,11 +170,12 @@ class Followers:
 
     async def _recent_bounds(self) -> Bounds:
         """The log's extent, from a moment ago at most."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._bounds_until:
-            self._bounds = await self._read_bounds()
-            self._bounds_until = now + _BOUNDS_SECONDS
-        return self._bounds
+        loop = asyncio.get_running_loop()
+        async with self._looking:
+            if loop.time() >= self._bounds_until:
+                self._bounds = await self._read_bounds()
+                self._bounds_until = loop.time() + _BOUNDS_SECONDS
+            return self._bounds
 
     async def _read_bounds(self) -> Bounds:
         return await self._telemetry.read(lambda c: self._log(c).bounds(EDGE_CONFIG))
