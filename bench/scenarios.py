@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import control_plane, edge, fold, home
+from bench import control_plane, edge, fold, followers, home
 from bench.engines import running_origin
 from bench.measure import memory_bytes
 from bench.report import Row
@@ -21,10 +21,10 @@ _HOST = "bench.localhost"
 
 
 @contextmanager
-def product_with(folder: Path, tokens: int) -> Iterator[tuple[Foregate, list[home.Credential]]]:
+def product_with(folder: Path, tokens: int, **settings: str) -> Iterator[tuple[Foregate, list[home.Credential]]]:
     """A running product whose edge holds `tokens` more tokens than the demo's."""
     folder.mkdir(parents=True, exist_ok=True)
-    product = Foregate(folder / "home", *free_ports(3), settings={"FOREGATE_EDGE_THREADS": "1"})
+    product = Foregate(folder / "home", *free_ports(3), settings={"FOREGATE_EDGE_THREADS": "1", **settings})
     product.start()
     product.stop()
     known = home.add_tokens(product.home, product.account_id, tokens) if tokens else []
@@ -110,6 +110,17 @@ def events(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
     return [*kept, *fold.measure()]
 
 
+def feed(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+    """The feed of joined edges: many followers, and a large snapshot."""
+    (port,) = free_ports(1)
+    url, settings = f"https://127.0.0.1:{port}", {"FOREGATE_FEED_BIND": "127.0.0.1", "FOREGATE_FEED_PORT": str(port)}
+    with product_with(folder / "crowd", 0, **settings) as (product, _):
+        rows = followers.one_change(product, url)
+    with running_origin(folder) as origin, product_with(folder / "many", 1_000_000, **settings) as (product, known):
+        edge.guard(product, origin.port, [_HOST])
+        return [*rows, followers.new_edge(product, url, folder, _HOST, known[0])]
+
+
 def _wait_for_changes(product: Foregate) -> None:
     """Until the edge has applied every change made so far."""
     state = product.home / "edge" / "status.json"
@@ -137,4 +148,5 @@ ALL: dict[str, Callable[..., list[Row]]] = {
     "guarded": guarded,
     "events": events,
     "scale": scale,
+    "feed": feed,
 }

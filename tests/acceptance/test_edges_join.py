@@ -19,8 +19,8 @@ import httpx
 import pytest
 
 from foregate.core.masterkey import load
-from foregate.database.engine import Database
 from foregate.database.records_schema import CONTROL_PLANE
+from foregate.database.sqlite import SqliteDatabase
 from foregate.edge.feed_authority import SERVER_NAME, certify_edge, new_request, pem_of, read_request
 from foregate.edge.feed_tls import blind_context, client_context
 from foregate.edge.membership import Membership, read_membership, write_membership
@@ -312,7 +312,7 @@ def test_nothing_of_an_edges_secrets_lies_about_in_the_clear(foregate: Foregate,
 def give_certificate(foregate: Foregate, edge: JoinedEdge, *, issued_at: datetime) -> Membership:
     """Have the edge be one that got its certificate then: by the CA of the control plane, and known there."""
     found, master = membership(edge), load(foregate.home / "master.key")
-    database = Database(foregate.home / "records.db", CONTROL_PLANE)
+    database = SqliteDatabase(foregate.home / "records.db", CONTROL_PLANE)
     tls_key, request = new_request()
     with database.write() as connection:
         authority = ensure_authority(connection, master, issued_at)

@@ -15,10 +15,11 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from foregate.core.errors import ErrorCode, ForegateError, invalid
 from foregate.edge.feed_gates import Gate
+from foregate.edge.feed_stream import FeedStream
 from foregate.edge.followers import Followers, Reader
 
 # One batch is at most 4 MB of lines; packing makes the worst of them a few kilobytes longer.
@@ -59,16 +60,14 @@ def feed_router(parts: FeedParts) -> APIRouter:
         caller = await parts.gate.admit(request)
         return {"sealed": base64.b64encode(caller.sealed_secrets()).decode()}
 
-    @router.get("/feed")
+    @router.get("/feed", response_class=FeedStream)
     async def feed(
         request: Request,
         after: Annotated[int, Query(ge=0, le=_MAX_OFFSET)] = 0,
         version: Annotated[int, Query(ge=1)] = 1,
-    ) -> StreamingResponse:
+    ) -> FeedStream:
         caller = await parts.gate.admit(request)
-        lines = parts.followers.follow(after, Reader(caller.edge_id, version))
-        headers = {"Cache-Control": "no-store"}
-        return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
+        return FeedStream(parts.followers.follow(after, Reader(caller.edge_id, version)), caller.edge_id)
 
     @router.post("/events")
     async def events(

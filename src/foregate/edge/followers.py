@@ -1,17 +1,19 @@
 """Fans the `edge-config` topic out to the edges that follow the feed, on the control plane's side.
 
-The newest records stand in a bounded tail in memory, so a change costs no database read per follower. A follower that
-is behind the tail reads the log until it has caught up; one that starts from nothing, or from before what the log still
-holds, gets a snapshot. Records about one edge (`edge/<id>`) go to that edge alone; it is told that others were passed
-over. One event loop; the log is read through an injected `AsyncDatabase`.
+The newest records stand in a bounded tail in memory, so a change costs no database read per follower: what many are to
+be told is put together once. A follower that is behind the tail reads the log until it has caught up; one that starts
+from nothing, or from before what the log still holds, gets a snapshot (`edge/snapshots.py`). Records about one edge
+(`edge/<id>`) go to that edge alone; it is told that others were passed over. One event loop and one timer for all.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+import itertools
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 from sqlalchemy import Connection
@@ -20,11 +22,20 @@ from foregate.core.clock import Clock, utc_now
 from foregate.database.engine import AsyncDatabase
 from foregate.edge.feed_lines import HEARTBEAT_SECONDS, Heartbeat, Passed, SnapshotBegin, SnapshotEnd, encode_line
 from foregate.edge.rollout import EDGE_KIND
+from foregate.edge.snapshots import Snapshots
 from foregate.eventlog.model import EDGE_CONFIG, Bounds, EventLog, LogRecord
 
 # 8 MB of typical records: a follower may stall for the length of a burst without falling back to the log.
 _TAIL_RECORDS = 16_384
 _PAGE_RECORDS = 2_000
+# What one follower is told at once: some hundred kilobytes, as each that is slow has as much on its way.
+_MOST_LINES = 512
+# Told of a change in one turn of the event loop; a turn of all 10,000 would keep whoever calls the API waiting.
+_WOKEN_AT_ONCE = 128
+# Heartbeats of all followers are spread over their interval in so many parts.
+_SPOKES = 16
+# Edges that connect again together share one look at the log's extent.
+_BOUNDS_SECONDS = 0.5
 _EDGE_RECORD = f"{EDGE_KIND}/"
 # `Record.to_wire` begins with version and key.
 _KEY_WITHIN_BYTES = 24
@@ -40,22 +51,25 @@ class Reader:
     edge_id: str
     version: int = 1
 
-    def pick(self, lines: Iterable[_TailLine]) -> bytes:
-        """What of these lines is for this edge, in order."""
-        chosen: list[bytes] = []
-        passed = 0
-        for seq, owner, line in lines:
-            is_own = self.version > 1 and owner == self.edge_id
-            passed = seq if owner and not is_own else 0
-            if not passed:
-                chosen.append(line)
-        if passed and self.version > 1:
-            chosen.append(encode_line(Passed(passed)))
-        return b"".join(chosen)
 
-    def told_by(self, lines: list[_TailLine]) -> int:
-        """Up to which seq an edge is, once it has read what was picked of these lines."""
-        return max(seq for seq, owner, _ in lines if self.version > 1 or not owner)
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What a follower is told next: `chunk` for it, after which it stands at `position` and knows of seq `told`."""
+
+    chunk: bytes
+    position: int
+    told: int
+
+
+class _Stream:
+    """One follower that is connected."""
+
+    __slots__ = ("is_beat_due", "reader", "woken")
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.woken = asyncio.Event()
+        self.is_beat_due = False
 
 
 class Followers:
@@ -66,117 +80,207 @@ class Followers:
         telemetry: AsyncDatabase,
         log: Callable[[Connection], EventLog],
         *,
+        folder: Path | None = None,
         clock: Clock = utc_now,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         tail_records: int = _TAIL_RECORDS,
     ) -> None:
+        """`folder`: where snapshots lie."""
         self._telemetry = telemetry
         self._log = log
+        self._snapshots = Snapshots(telemetry, log, folder)
         self._clock = clock
-        self._heartbeat_seconds = heartbeat_seconds
-        self._tail: deque[_TailLine] = deque(maxlen=tail_records)
-        self._tail_after = 0  # the tail holds every record above this seq
-        self._last = 0
-        self._changed = asyncio.Event()
+        self._tail = _Tail(tail_records)
+        self._streams: set[_Stream] = set()
+        self._spokes: list[set[_Stream]] = [set() for _ in range(_SPOKES)]
+        self._numbers = itertools.count()
+        self._tick_seconds = heartbeat_seconds / _SPOKES
+        self._timer: asyncio.TimerHandle | None = None
+        self._bounds = Bounds()
+        self._bounds_until = 0.0
+        self._looking = asyncio.Lock()
         self._is_closed = False
         self._expelled: set[str] = set()
         self._catching_up: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Learn where the log ends."""
-        self._last = self._tail_after = (await self._bounds()).end
+        self._tail.begin((await self._read_bounds()).end)
 
     def publish(self, lines: list[tuple[int, bytes]], after: int = 0) -> None:
-        """Records that the log has just taken: (seq, JSON without newline), seqs growing. `after`: the highest seq that
-        it had before, 0 where nobody else publishes. Call on the event loop."""
-        if after > self._last:
+        """Records that the log has just taken: (seq, JSON without newline), seqs growing; what is known already is
+        passed over. `after`: the highest seq that it had before, 0 where nobody else publishes. Call on the event
+        loop."""
+        if after > self._tail.last:
             # Another process published before this one: what is between is read from the log, and these with it.
             self._catching_up = asyncio.create_task(self.catch_up())
             return
         for seq, line in lines:
-            if seq <= self._last:
-                continue
-            if len(self._tail) == self._tail.maxlen:
-                self._tail_after = self._tail[0][0]
             owner, is_expelled = _concerns(line)
-            self._tail.append((seq, owner, line + b"\n"))
-            self._last = seq
+            self._tail.add((seq, owner, line + b"\n"))
             if is_expelled:
                 self._expelled.add(owner)
-        self._wake()
+        self._wake(list(self._streams))
 
     def expel(self, edge_id: str) -> None:
         """End the streams of this edge. Its record, once published, has the same effect in every process."""
         self._expelled.add(edge_id)
-        self._wake()
+        self._wake([stream for stream in self._streams if stream.reader.edge_id == edge_id])
 
     async def catch_up(self) -> None:
         """Take in what other processes have published: the log is read once, for all who follow."""
-        while page := await self._page(self._last):
-            self.publish([(record.offset, record.value) for record in page], self._last)
+        while page := await self._page(self._tail.last):
+            self.publish([(record.offset, record.value) for record in page])
 
     def close(self) -> None:
         """End every stream, so that the server can stop."""
         self._is_closed = True
-        self._wake()
+        for stream in self._streams:
+            stream.woken.set()
 
-    async def follow(self, after: int, reader: Reader) -> AsyncIterator[bytes]:
+    async def follow(self, after: int, reader: Reader) -> AsyncGenerator[bytes]:
         """The feed after seq `after`, as bytes of whole lines; goes on until `close`, until nobody reads, or until the
         edge is expelled."""
-        yield encode_line(Heartbeat(min(after, self._last), self._clock().timestamp()))
-        start = (await self._bounds()).start
+        yield encode_line(Heartbeat(min(after, self._tail.last), self._clock().timestamp()))
+        bounds = await self._recent_bounds()
         position = told = after
-        if after == 0 or after < start:
-            async for reached, chunk in self._snapshot():
-                position = told = reached
+        if after == 0 or after < bounds.start:
+            snapshot = await self._snapshots.newest(bounds)
+            yield encode_line(SnapshotBegin(snapshot.seq))
+            async for chunk in snapshot.chunks():
                 yield chunk
-        while not self._is_closed and reader.edge_id not in self._expelled:
-            changed = self._changed
-            if position < self._tail_after:
-                lines = [_tail_line(record) for record in await self._page(position)]
-                position = lines[-1][0] if lines else self._tail_after
-            elif lines := self._newer(position):
-                position = lines[-1][0]
-            elif not await _within(changed, self._heartbeat_seconds):
-                # What it was told of, not what there is: more than that is a gap to whoever reads it.
-                yield encode_line(Heartbeat(min(told, self._last), self._clock().timestamp()))
-            if chunk := reader.pick(lines):
-                told = reader.told_by(lines)
-                yield chunk
+            yield encode_line(SnapshotEnd(snapshot.seq, snapshot.records))
+            position = told = snapshot.position
+        stream, spoke = _Stream(reader), self._spokes[next(self._numbers) % _SPOKES]
+        self._join(stream, spoke)
+        try:
+            while not self._is_closed and reader.edge_id not in self._expelled:
+                stream.woken.clear()
+                piece = self._tail.after(position, reader, told)
+                if piece is None and position < self._tail.begins_after:
+                    piece = await self._from_log(position, reader, told)
+                if piece is not None:
+                    position, told = piece.position, piece.told
+                    if piece.chunk:
+                        yield piece.chunk
+                elif stream.is_beat_due:
+                    stream.is_beat_due = False
+                    # What it was told of, not what there is: more than that is a gap to whoever reads it.
+                    yield encode_line(Heartbeat(min(told, self._tail.last), self._clock().timestamp()))
+                else:
+                    await stream.woken.wait()
+        finally:
+            self._leave(stream, spoke)
 
-    async def _snapshot(self) -> AsyncIterator[tuple[int, bytes]]:
-        """(position, chunk). Reads to the end of the log, not to where it ended at first: a key that moves there
-        meanwhile must not be missed."""
-        end = (await self._bounds()).end
-        position, records = 0, 0
-        yield 0, encode_line(SnapshotBegin(end))
-        while page := await self._page(position):
-            position = page[-1].offset
-            lines = [record.value + b"\n" for record in page if not record.key.startswith(_EDGE_RECORD)]
-            records += len(lines)
-            yield position, b"".join(lines)
-        position = max(position, end)
-        yield position, encode_line(SnapshotEnd(end, records))
-
-    def _newer(self, position: int) -> list[_TailLine]:
-        """The tail's records above `position`, oldest first, without walking the whole tail."""
-        found: list[_TailLine] = []
-        for item in reversed(self._tail):
-            if item[0] <= position:
-                break
-            found.append(item)
-        found.reverse()
-        return found
+    async def _from_log(self, position: int, reader: Reader, told: int) -> _Piece:
+        """For a follower that is behind the tail."""
+        page = await self._page(position)
+        if not page:
+            return _Piece(b"", self._tail.begins_after, told)
+        return _piece([_tail_line(record) for record in page], reader, told)
 
     async def _page(self, after: int) -> list[LogRecord]:
         return await self._telemetry.read(lambda c: self._log(c).read(EDGE_CONFIG, after, limit=_PAGE_RECORDS))
 
-    async def _bounds(self) -> Bounds:
+    async def _recent_bounds(self) -> Bounds:
+        """The log's extent, from a moment ago at most."""
+        loop = asyncio.get_running_loop()
+        async with self._looking:
+            if loop.time() >= self._bounds_until:
+                self._bounds = await self._read_bounds()
+                self._bounds_until = loop.time() + _BOUNDS_SECONDS
+            return self._bounds
+
+    async def _read_bounds(self) -> Bounds:
         return await self._telemetry.read(lambda c: self._log(c).bounds(EDGE_CONFIG))
 
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+    def _join(self, stream: _Stream, spoke: set[_Stream]) -> None:
+        self._streams.add(stream)
+        spoke.add(stream)
+        if self._timer is None:
+            self._beat(0)
+
+    def _leave(self, stream: _Stream, spoke: set[_Stream]) -> None:
+        self._streams.discard(stream)
+        spoke.discard(stream)
+
+    def _wake(self, streams: list[_Stream], start: int = 0) -> None:
+        """Some now, the others in the next turns of the event loop."""
+        for stream in streams[start : start + _WOKEN_AT_ONCE]:
+            stream.woken.set()
+        if len(streams) > start + _WOKEN_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._wake, streams, start + _WOKEN_AT_ONCE)
+
+    def _beat(self, spoke: int) -> None:
+        """Heartbeats of one part of the followers; the timer of the next part, as long as there is anybody."""
+        for stream in self._spokes[spoke]:
+            stream.is_beat_due = True
+        self._wake(list(self._spokes[spoke]))
+        loop = asyncio.get_running_loop()
+        is_needed = self._streams and not self._is_closed
+        self._timer = loop.call_later(self._tick_seconds, self._beat, (spoke + 1) % _SPOKES) if is_needed else None
+
+
+class _Tail:
+    """The newest lines, and what is made of them for all who stand at the same place."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._seqs: list[int] = []
+        self._lines: list[_TailLine] = []
+        self._shared: dict[tuple[int, bool], _Piece] = {}
+        self.begins_after = 0  # it holds every record above this seq
+        self.last = 0
+
+    def begin(self, seq: int) -> None:
+        """Nothing is held yet, and the log ends at `seq`."""
+        self.begins_after = self.last = seq
+
+    def add(self, line: _TailLine) -> None:
+        """The next line. One that is not newer is passed over."""
+        if line[0] <= self.last:
+            return
+        self._seqs.append(line[0])
+        self._lines.append(line)
+        self.last = line[0]
+        self._shared.clear()
+        if len(self._lines) >= 2 * self._most:  # now and then, as it moves all that stay
+            self._drop(len(self._lines) - self._most)
+
+    def after(self, position: int, reader: Reader, told: int) -> _Piece | None:
+        """What comes behind `position`; None where nothing does, or where that is not held any more."""
+        if not self.begins_after <= position < self.last:
+            return None
+        place = (position, reader.version > 1)
+        if shared := self._shared.get(place):
+            return shared
+        start = bisect_right(self._seqs, position)
+        lines = self._lines[start : start + _MOST_LINES]
+        piece = _piece(lines, reader, told)
+        if not any(owner for _, owner, _ in lines):
+            self._shared[place] = piece
+        return piece
+
+    def _drop(self, count: int) -> None:
+        self.begins_after = self._seqs[count - 1]
+        del self._seqs[:count], self._lines[:count]
+
+
+def _piece(lines: list[_TailLine], reader: Reader, told: int) -> _Piece:
+    """What of these lines is for this reader, in order."""
+    knows_passed = reader.version > 1
+    chosen = [line for _, owner, line in lines if not owner or (knows_passed and owner == reader.edge_id)]
+    position, owner, _ = lines[-1]
+    if not knows_passed:
+        told = max(_seqs_for_all(lines), default=told)
+        return _Piece(b"".join(chosen), position, told)
+    if owner and owner != reader.edge_id:
+        chosen.append(encode_line(Passed(position)))
+    return _Piece(b"".join(chosen), position, position)
+
+
+def _seqs_for_all(lines: Iterable[_TailLine]) -> Iterable[int]:
+    return (seq for seq, owner, _ in lines if not owner)
 
 
 def _tail_line(record: LogRecord) -> _TailLine:
@@ -192,12 +296,3 @@ def _concerns(line: bytes) -> tuple[str, bool]:
     record = orjson.loads(line)
     value = record["value"] or {}
     return record["key"].removeprefix(_EDGE_RECORD), value.get("expelled") is True
-
-
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

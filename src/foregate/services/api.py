@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -93,7 +94,7 @@ async def run(
         feed_port = prepare_feed_port(connection, settings, feed_listener, master_key, utc_now())
     records, telemetry = AsyncDatabase(database), AsyncDatabase(stores.telemetry.open(INGEST))
     try:
-        await _serve(_Parts(records, telemetry, master_key, set_ups, feed_port), listener, told)
+        await _serve(_Parts(records, telemetry, master_key, set_ups, feed_port, home.run), listener, told)
     finally:
         telemetry.close()
         records.close()
@@ -108,12 +109,13 @@ class _Parts:
     master_key: MasterKey
     set_ups: tuple[AccountSetUp, ...]
     feed_port: FeedPort | None
+    run_folder: Path
 
 
 async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) -> None:
     records, telemetry, master_key = parts.records, parts.telemetry, parts.master_key
     intake = EventIntake(telemetry, utc_now)
-    followers = Followers(telemetry, SqlLog)
+    followers = Followers(telemetry, SqlLog, folder=parts.run_folder)
     compile_record = _compiler(master_key)
     publisher = Publisher(
         records,

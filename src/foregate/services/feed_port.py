@@ -6,6 +6,7 @@ of this machine.
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -119,6 +120,7 @@ class JoinedEdges:
                 await asyncio.sleep(_CERTIFIED_EVERY.total_seconds())
                 show(context, certify_server(authority, utc_now()))
 
+        _allow_many_connections()
         certifying = asyncio.create_task(certify())
         try:
             await serve(app, self.port.listener, told, tls=context)
@@ -133,3 +135,10 @@ class JoinedEdges:
         accounts = await rotate_all(self.records, self.master_key, now, actor=actor)
         self.wake()
         return accounts
+
+
+def _allow_many_connections() -> None:
+    """Each edge takes two descriptors or three; what a process may have without asking is often 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

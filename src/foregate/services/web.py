@@ -68,6 +68,16 @@ class _Protocol(HttpToolsProtocol):
     _held_bytes = 0
     _is_refused = False
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection: whoever answers on it may have to end it at once (`foregate.abort`)."""
+        super().connection_made(transport)
+        self._extensions: dict[str, Any] = {"foregate.abort": transport.abort}
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self.scope["extensions"] = self._extensions
+
     def on_headers_complete(self) -> None:
         """A head is there."""
         self._has_progressed = True
@@ -122,15 +132,9 @@ class _TlsProtocol(_Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection whose handshake is over."""
         super().connection_made(transport)
-        app = self.app
         certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         chain = [] if certificate is None else [ssl.DER_cert_to_PEM_cert(certificate)]
-
-        async def with_certificate(scope: Any, receive: Any, send: Any) -> None:
-            scope["extensions"] = {**scope.get("extensions", {}), "tls": {"client_cert_chain": chain}}
-            await app(scope, receive, send)
-
-        self.app = with_certificate
+        self._extensions = {**self._extensions, "tls": {"client_cert_chain": chain}}
 
 
 class _Server(uvicorn.Server):
