@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,19 @@ end
 
 def creations(product: Foregate, folder: Path, *, rounds: int, seconds: float) -> Row:
     """Durable creations a second over 32 connections, as a ratio to single synced commits on the same disk."""
+    return creation_ratio(product, folder, partial(_commits_a_second, product.home), rounds=rounds, seconds=seconds)
+
+
+def creation_ratio(
+    product: Foregate,
+    folder: Path,
+    commits_a_second: Callable[[float], float],
+    *,
+    rounds: int,
+    seconds: float,
+    where: str = "",
+) -> Row:
+    """Durable creations a second over 32 connections, as a ratio to what `commits_a_second(seconds)` measures."""
     file = folder / "admin"
     file.touch(0o600)
     file.write_text(product.admin_token)
@@ -40,7 +54,7 @@ def creations(product: Foregate, folder: Path, *, rounds: int, seconds: float) -
     url = f"{product.base_url}/accounts/{product.account_id}/access/service_tokens"
     api, disk = [], []
     for _ in range(rounds):
-        disk.append(_commits_a_second(product.home, seconds))
+        disk.append(commits_a_second(seconds))
         command = [find_wrk(), "-t1", "-c32", f"-d{seconds:.0f}s", "-s", str(script), url]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
         made, took, failed = done.stdout.strip().splitlines()[-1].split()
@@ -48,7 +62,7 @@ def creations(product: Foregate, folder: Path, *, rounds: int, seconds: float) -
             raise RuntimeError(f"{failed} creations failed")
         api.append(int(made) / float(took))
     note = f"{median(api):,.0f}/s against {median(disk):,.0f} single synced commits/s, 32 clients, medians of {rounds}"
-    return Row("token creations / synced commits", median(api) / median(disk), 1.0, "x", False, note, api)
+    return Row(f"token creations / synced commits{where}", median(api) / median(disk), 1.0, "x", False, note, api)
 
 
 def _commits_a_second(folder: Path, seconds: float) -> float:
@@ -82,8 +96,10 @@ def listing(product: Foregate, *, calls: int, tokens: int) -> Row:
     return Row("list of 100 tokens, p99", percentile(took, 0.99), 50, "ms", True, note, took)
 
 
-def propagation(product: Foregate, host: str, *, changes: int, note: str, target: float) -> list[Row]:
-    """From sending the call to the first request that the edge answers accordingly."""
+def propagation(
+    product: Foregate, host: str, *, changes: int, note: str, target: float, ports: Sequence[int] = ()
+) -> list[Row]:
+    """From sending the call to the first request that the edge answers accordingly, the last of those at `ports`."""
     api, accepted, refused = product.api(), [], []
     for number in range(changes):
         begun = time.perf_counter()
@@ -93,11 +109,12 @@ def propagation(product: Foregate, host: str, *, changes: int, note: str, target
             ("CF-Access-Client-Id", made["client_id"]),
             ("CF-Access-Client-Secret", made["client_secret"]),
         ]
-        with _Caller(product.http_port, headers) as caller:
-            accepted.append(_until(partial(caller.is_answered, 200), begun))
+        with ExitStack() as stack:
+            callers = [stack.enter_context(_Caller(port, headers)) for port in ports or (product.http_port,)]
+            accepted.append(max(_until(partial(caller.is_answered, 200), begun) for caller in callers))
             begun = time.perf_counter()
             api.result("DELETE", f"/access/service_tokens/{made['id']}")
-            refused.append(_until(partial(caller.is_answered, 401), begun))
+            refused.append(max(_until(partial(caller.is_answered, 401), begun) for caller in callers))
     measured = (("create -> accepted", accepted), ("revoke -> refused", refused))
     return [
         Row(f"{name}, p99, {note}", percentile(took, 0.99), target, "ms", True, _spread(took), took)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import control_plane, edge, fold, followers, home
+from bench import control_plane, edge, fleet, fold, followers, home
 from bench.engines import running_origin
 from bench.measure import memory_bytes
 from bench.report import Row
@@ -121,6 +121,28 @@ def feed(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
         return [*rows, followers.new_edge(product, url, folder, _HOST, known[0])]
 
 
+def many_edges(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+    """A change on its way to the last of 20 real edges."""
+    (port,) = free_ports(1)
+    url, settings = f"https://127.0.0.1:{port}", {"FOREGATE_FEED_BIND": "127.0.0.1", "FOREGATE_FEED_PORT": str(port)}
+    with running_origin(folder) as origin, product_with(folder / "plane", 0, **settings) as (product, _):
+        edge.guard(product, origin.port, [_HOST])
+        with fleet.joined_edges(product, url, folder, _HOST, fleet.EDGES - 1) as ports:
+            note = f"the last of {fleet.EDGES} edges over the feed"
+            return control_plane.propagation(
+                product, _HOST, changes=100, note=note, target=250, ports=[product.http_port, *ports]
+            )
+
+
+def postgresql(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+    """The control API on PostgreSQL, in two processes."""
+    with fleet.on_postgresql(folder) as (product, commits_a_second):
+        where = ", PostgreSQL, two API processes"
+        return [
+            control_plane.creation_ratio(product, folder, commits_a_second, rounds=rounds, seconds=seconds, where=where)
+        ]
+
+
 def _wait_for_changes(product: Foregate) -> None:
     """Until the edge has applied every change made so far."""
     state = product.home / "edge" / "status.json"
@@ -149,4 +171,6 @@ ALL: dict[str, Callable[..., list[Row]]] = {
     "events": events,
     "scale": scale,
     "feed": feed,
+    "edges": many_edges,
+    "postgresql": postgresql,
 }

@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +57,7 @@ class PostgresqlServer:
     user: str | None  # whose process it is, where root may not run it
     process: subprocess.Popen[bytes] | None = None
     password: str = field(default_factory=secrets.token_hex, repr=False)
+    settings: Mapping[str, str] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)
 
     def url(self, database: str) -> str:
@@ -85,7 +86,7 @@ class PostgresqlServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        settings = {**_SETTINGS, "port": str(self.port), "unix_socket_directories": str(self.folder)}
+        settings = {**_SETTINGS, **self.settings, "port": str(self.port), "unix_socket_directories": str(self.folder)}
         given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -161,12 +162,15 @@ class PostgresqlServer:
 
 
 @contextmanager
-def running_postgresql() -> Iterator[PostgresqlServer]:
-    """A started server, stopped and removed afterwards whatever happens in between. Skips where there is none."""
+def running_postgresql(**settings: str) -> Iterator[PostgresqlServer]:
+    """A started server, stopped and removed afterwards whatever happens in between. Skips where there is none.
+    `settings`: of the server, beside the usual ones."""
     programs = find_programs()
     folder = Path(tempfile.mkdtemp(prefix="foregate-postgresql-"))
     folder.chmod(0o755)
-    server = PostgresqlServer(programs, folder, free_ports(1)[0], "postgres" if os.geteuid() == 0 else None)
+    server = PostgresqlServer(
+        programs, folder, free_ports(1)[0], "postgres" if os.geteuid() == 0 else None, settings=settings
+    )
     try:
         server.make()
         server.start()
