@@ -1,5 +1,6 @@
 """Samples of what passes between an edge and its control plane, and of what an edge keeps of it, are read for ever: one
-of the two may be older. A sample is never changed; a format that grows gets another one. Their keys were made for them."""
+of the two may be older. A sample is never changed; a format that grows gets another one. Their keys were made for
+them."""
 
 from __future__ import annotations
 
