@@ -28,6 +28,7 @@ from foregate.identity import edges_store
 from foregate.identity.joining import ensure_authority
 from harness.joined import JoinedEdge, edge_home, join_token, joined, running_control_plane
 from harness.leaks import assert_nothing_leaked
+from harness.log import log_records
 from harness.origin import Origin
 from harness.product import Foregate
 from harness.things import App, allow, create_app, create_token, until_status
@@ -307,6 +308,38 @@ def test_nothing_of_an_edges_secrets_lies_about_in_the_clear(foregate: Foregate,
     for path in (path for path in paris.home.rglob("*") if path.is_file()):
         content = path.read_bytes()
         assert not [form for form in forms if form in content], path.name
+
+
+def test_new_pepper_reaches_a_joined_edge_and_its_record(
+    foregate: Foregate, url: str, app: App, paris: JoinedEdge
+) -> None:
+    before = create_token(foregate.api())
+    paris.until_status(app.host, before.headers, 200)
+
+    def own_records() -> list[int]:
+        key = f'"edge/{membership(paris).edge_id}"'.encode()
+        return [offset for offset, topic, value in log_records(foregate) if topic == "edge-config" and key in value]
+
+    known = own_records()
+    assert foregate.run("keys", "add-pepper").returncode == 0
+    (api,) = foregate.processes("api")
+    os.kill(api.pid, signal.SIGTERM)
+    until(lambda: [one.pid for one in foregate.processes("api")] not in ([], [api.pid]), 30, "the API is back")
+    until(lambda: foregate.api().account("GET", "/access/apps").status == 200, 30, "it answers", every=0.1)
+    after = create_token(foregate.api())
+    paris.until_status(app.host, after.headers, 200)
+    paris.until_status(app.host, before.headers, 200)
+    until(lambda: own_records() > known, 10, "the record of the edge holds the new pepper, sealed", every=0.2)
+
+
+def test_home_of_a_joined_edge_is_no_control_planes(home: JoinedEdge, foregate: Foregate, url: str) -> None:
+    assert home.join(url, join_token(foregate), "--name", "single").returncode == 0
+    for command in ("up", "api"):
+        done = home.run(command)
+        assert (done.returncode, "home of an edge of another control plane" in done.stderr) == (1, True), command
+    assert not (home.home / "master.key").exists()
+    found = json.loads(home.run("doctor", "--json").stdout)
+    assert next(one for one in found if one["check"] == "membership")["good"]
 
 
 def give_certificate(foregate: Foregate, edge: JoinedEdge, *, issued_at: datetime) -> Membership:

@@ -47,9 +47,13 @@ class JoinedEdge:
 
     def join(self, url: str, token: str, *options: str) -> subprocess.CompletedProcess[str]:
         """`foregate edge join` with the token on stdin."""
-        command = [sys.executable, "-m", "foregate", "edge", "join", url, "--no-start", *options]
+        return self.run("edge", "join", url, "--no-start", *options, input=token)
+
+    def run(self, *arguments: str, input: str = "") -> subprocess.CompletedProcess[str]:
+        """A `foregate` command about this home."""
+        command = [sys.executable, "-m", "foregate", *arguments]
         return subprocess.run(
-            command, env=self.environment, input=token, capture_output=True, text=True, cwd="/", timeout=60, check=False
+            command, env=self.environment, input=input, capture_output=True, text=True, cwd="/", timeout=60, check=False
         )
 
     def start(self) -> None:

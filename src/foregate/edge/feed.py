@@ -86,7 +86,7 @@ def feed_router(parts: FeedParts) -> APIRouter:
     @router.post("/reports")
     async def reports(request: Request) -> Response:
         caller = await parts.gate.admit(request)
-        await parts.take_report(caller.edge_id, _parse_report(await read_body(request, MAX_REPORT_BYTES)))
+        await parts.take_report(caller.edge_id, parse_report(await read_body(request, MAX_REPORT_BYTES)))
         return Response(status_code=200)
 
     return router
@@ -102,7 +102,8 @@ async def read_body(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
-def _parse_report(body: bytes) -> dict[str, Any]:
+def parse_report(body: bytes) -> dict[str, Any]:
+    """An edge's report. ForegateError(INVALID_INPUT) for what is none."""
     try:
         report = orjson.loads(body)
     except ValueError:

@@ -91,8 +91,8 @@ class CertificateGate:
         member = await self.find(certificate)
         if member is None:
             message = (
-                "This certificate is not the edge's newest: somebody else may have a copy of its files. "
-                "Have it join again with a token of: foregate edge token create --rejoin NAME"
+                "This certificate is not the edge's newest: somebody else may have a copy of its files, or older "
+                "records were put back here. Have it join again: foregate edge token create --rejoin NAME"
             )
             raise _NotAdmitted(message)
         if member.is_expelled:

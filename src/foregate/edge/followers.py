@@ -94,6 +94,7 @@ class Followers:
         self._streams: set[_Stream] = set()
         self._spokes: list[set[_Stream]] = [set() for _ in range(_SPOKES)]
         self._numbers = itertools.count()
+        self._heartbeat_seconds = heartbeat_seconds
         self._tick_seconds = heartbeat_seconds / _SPOKES
         self._timer: asyncio.TimerHandle | None = None
         self._bounds = Bounds()
@@ -141,11 +142,15 @@ class Followers:
     async def follow(self, after: int, reader: Reader) -> AsyncGenerator[bytes]:
         """The feed after seq `after`, as bytes of whole lines; goes on until `close`, until nobody reads, or until the
         edge is expelled."""
-        yield encode_line(Heartbeat(min(after, self._tail.last), self._clock().timestamp()))
+        yield self._heartbeat(after)
         bounds = await self._recent_bounds()
         position = told = after
         if after == 0 or after < bounds.start:
-            snapshot = await self._snapshots.newest(bounds)
+            making = self._snapshots.newest(bounds)
+            # A large one takes longer than an edge waits for a word.
+            while not (await asyncio.wait({making}, timeout=self._heartbeat_seconds))[0]:
+                yield self._heartbeat(after)
+            snapshot = making.result()
             yield encode_line(SnapshotBegin(snapshot.seq))
             async for chunk in snapshot.chunks():
                 yield chunk
@@ -165,12 +170,15 @@ class Followers:
                         yield piece.chunk
                 elif stream.is_beat_due:
                     stream.is_beat_due = False
-                    # What it was told of, not what there is: more than that is a gap to whoever reads it.
-                    yield encode_line(Heartbeat(min(told, self._tail.last), self._clock().timestamp()))
+                    yield self._heartbeat(told)
                 else:
                     await stream.woken.wait()
         finally:
             self._leave(stream, spoke)
+
+    def _heartbeat(self, told: int) -> bytes:
+        """What a follower was told of, not what there is: more than that is a gap to whoever reads it."""
+        return encode_line(Heartbeat(min(told, self._tail.last), self._clock().timestamp()))
 
     async def _from_log(self, position: int, reader: Reader, told: int) -> _Piece:
         """For a follower that is behind the tail."""

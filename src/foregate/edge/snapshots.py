@@ -56,15 +56,14 @@ class Snapshots:
         self._database = database
         self._log = log
         self._folder = folder
-        self._newest: Snapshot | None = None
-        self._making = asyncio.Lock()
+        self._newest: asyncio.Task[Snapshot] | None = None
 
-    async def newest(self, bounds: Bounds) -> Snapshot:
-        """One that is new enough for the log as it is now."""
-        async with self._making:  # whoever comes meanwhile waits for the same one
-            if self._newest is None or not _is_new_enough(self._newest, bounds):
-                self._newest = await self._make(bounds)
-            return self._newest
+    def newest(self, bounds: Bounds) -> asyncio.Task[Snapshot]:
+        """One that is new enough for the log as it is now, or is being made: a task that all who need one share, so
+        nobody may cancel it."""
+        if self._newest is None or not _is_of_use(self._newest, bounds):
+            self._newest = asyncio.create_task(self._make(bounds))
+        return self._newest
 
     async def _make(self, bounds: Bounds) -> Snapshot:
         """Reads to the end of the log, not to where it ended at first: a key that moves there meanwhile must not be
@@ -87,6 +86,12 @@ class Snapshots:
         if lines:
             file.write(b"\n".join(lines) + b"\n")
         return page[-1].offset, len(lines)
+
+
+def _is_of_use(making: asyncio.Task[Snapshot], bounds: Bounds) -> bool:
+    if not making.done():
+        return True
+    return not making.cancelled() and making.exception() is None and _is_new_enough(making.result(), bounds)
 
 
 def _is_new_enough(snapshot: Snapshot, bounds: Bounds) -> bool:

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foregate.core.clock import utc_now
+from foregate.core.clock import format_time, utc_now
 from foregate.core.errors import ForegateError
+from foregate.edge.membership import read_membership
 from foregate.engines.haproxy.binary import find_binary, require_version
 from foregate.services.clock_state import is_synchronised
 from foregate.services.edge_report import edge_problems
 from foregate.services.engines import find_workers
+from foregate.services.expulsion import require_not_expelled
 from foregate.services.folding import read_folding
 from foregate.services.home import Home
 from foregate.services.peppers import unknown_peppers
@@ -73,6 +75,7 @@ def examine(settings: Settings) -> list[Finding]:
         _clock(home),
         _home_folder(home),
         _disk(home),
+        *_membership(home),
         *_wholeness(settings, home),
         *_database(settings),
         *_peppers(settings, home),
@@ -138,6 +141,22 @@ def _disk(home: Home) -> Finding:
     free = shutil.disk_usage(place).free
     advice = "" if free >= _LEAST_DISK_BYTES else f"free some space for {place}: at least 2 GiB are needed"
     return Finding("disk", f"{free / (1 << 30):.1f} GiB free", advice)
+
+
+def _membership(home: Home) -> Iterator[Finding]:
+    """Of a home whose edge joined another control plane."""
+    check = "membership"
+    try:
+        require_not_expelled(home)
+        membership = read_membership(home.membership)
+    except ForegateError as error:
+        yield Finding(check, "none that is good", error.message)
+        return
+    if membership is not None:
+        until = membership.expires_at
+        advice = "" if until > utc_now() else "have the edge join again; see docs/operations/edges.md"
+        found = f"{membership.name}, at {membership.control_plane}; its certificate ends at {format_time(until)}"
+        yield Finding(check, found, advice)
 
 
 def _wholeness(settings: Settings, home: Home) -> Iterator[Finding]:

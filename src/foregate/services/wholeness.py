@@ -43,6 +43,7 @@ def require_whole(settings: Settings) -> None:
 def find_faults(settings: Settings, *, is_thorough: bool) -> Iterator[Fault]:
     """The files of the home that are not whole, worst first; none in a home that was never used."""
     home = Home(settings.home)
+    yield from _membership(home)
     yield from _master_key(home)
     yield from _facts(home)
     if settings.keeps_files:
@@ -50,6 +51,14 @@ def find_faults(settings: Settings, *, is_thorough: bool) -> Iterator[Fault]:
         yield from _telemetry(home, is_thorough=is_thorough)
     yield from _secret(home.admin_token, API_TOKEN_PREFIX)
     yield from _secret(home.edge_key, EDGE_KEY_PREFIX)
+
+
+def _membership(home: Home) -> Iterator[Fault]:
+    if home.membership.exists() or home.expulsion.exists():
+        # A control plane in it would make keys, of which its edge knows nothing.
+        what = "says that this is the home of an edge of another control plane"
+        path = home.membership if home.membership.exists() else home.expulsion
+        yield Fault(path, what, "start it with foregate edge, or set FOREGATE_HOME to another folder")
 
 
 def _master_key(home: Home) -> Iterator[Fault]:

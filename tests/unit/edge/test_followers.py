@@ -19,8 +19,9 @@ from foregate.database.engine import AsyncDatabase
 from foregate.edge.feed_lines import Heartbeat, Passed, RecordLine, SnapshotBegin, SnapshotEnd, parse_line
 from foregate.edge.feed_stream import FeedStream
 from foregate.edge.followers import Followers, Reader
+from foregate.edge.snapshots import Snapshot, Snapshots
 from foregate.edge.wire import EdgeValue
-from foregate.eventlog.model import EDGE_CONFIG, Entry
+from foregate.eventlog.model import EDGE_CONFIG, Bounds, Entry
 from foregate.eventlog.sql import SqlLog
 from foregate.services.web import serve
 
@@ -165,6 +166,26 @@ async def test_one_snapshot_serves_all_who_need_one(plane: Plane, tmp_path: Path
     for lines in found:
         assert (lines[0], lines[-1], len(lines)) == ("begin 5001", "end 5001 of 5000", 5_002)
     assert not [name for name in os.listdir(tmp_path) if not name.startswith("telemetry.db")], "it has no name"
+
+
+async def test_edge_hears_that_somebody_is_there_while_a_snapshot_is_made(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million records take longer to read than an edge waits for a line."""
+    made = asyncio.Event()
+    make = Snapshots._make
+
+    async def make_late(self: Snapshots, bounds: Bounds) -> Snapshot:
+        await made.wait()
+        return await make(self, bounds)
+
+    monkeypatch.setattr(Snapshots, "_make", make_late)
+    async with asyncio.timeout(5), aclosing(plane.followers.follow(0, Reader("mine", 2))) as stream:
+        lines = [parse_line((await anext(stream)).rstrip()) for _ in range(3)]
+        assert [reached(line) for line in lines] == [0, 0, 0]
+        made.set()
+        while not isinstance(parse_line((await anext(stream)).rstrip()), SnapshotBegin):
+            pass
 
 
 async def test_snapshot_that_is_a_little_old_is_followed_on_from(plane: Plane) -> None:
