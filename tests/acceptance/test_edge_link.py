@@ -13,6 +13,7 @@ import pytest
 
 from harness.joined import JoinedEdge, edge_home, join_token, running_control_plane
 from harness.link import Link, made_link
+from harness.load import Caller, running_load
 from harness.log import counted_gaps, logged_events, lost_bytes
 from harness.origin import running_origin
 from harness.product import Foregate
@@ -26,7 +27,10 @@ BACK_SECONDS = 20.0
 API_SECONDS = 2.0
 # Longer than it takes the edge to find that nothing comes any more (three heartbeats of 5 s).
 LONG_SECONDS = 18.0
-NARROW_KILOBITS = 128
+# 4 KB a second, and events that take half a minute at that: in one batch they would never arrive.
+NARROW_KILOBITS = 32
+GATHERED = 5_000
+NARROW_SECONDS = 120.0
 
 
 @dataclass(slots=True)
@@ -125,7 +129,7 @@ def test_what_was_changed_behind_a_cut_link_is_in_force_once_it_is_back(
     assert_all_told(ground)
 
 
-def assert_all_told(ground: Field) -> None:
+def assert_all_told(ground: Field, seconds: float = BACK_SECONDS) -> None:
     """Invariant 6: every answer is one event, and none is missing."""
 
     def all_told() -> Counter[str]:
@@ -134,6 +138,32 @@ def assert_all_told(ground: Field) -> None:
         assert not missing, f"{len(missing)} of {len(ground.rays)} answers have no event"
         return told
 
-    told = until(all_told, BACK_SECONDS, "every answer is an event", every=0.2)
+    told = until(all_told, seconds, "every answer is an event", every=0.2)
     assert max(told.values()) == 1, "an event came twice"
     assert (lost_bytes(ground.foregate), counted_gaps(ground.foregate)) == (0, 0)
+
+
+def test_what_gathered_while_the_link_was_cut_gets_through_a_narrow_one(ground: Field) -> None:
+    """Invariants 4 and 6: changes do not wait behind events, and no batch is too big to arrive in time."""
+    api = ground.foregate.api()
+    revoked = create_token(api)
+    ground.until_status(revoked, 200)
+    ground.link.lose_all()
+    try:
+        callers = [Caller("good", ground.app.host, ground.token)]
+        with (
+            ground.link.inside(),
+            running_load(ground.edge.http_port, callers, connections=8, pause_seconds=0, seed=1) as load,
+        ):
+            until(lambda: len(load.outcomes) >= GATHERED, 60, "enough has gathered", every=0.1)
+        assert {found.status for found in load.outcomes} == {200}
+        ground.rays += [found.ray for found in load.outcomes]
+        ground.link.narrow(NARROW_KILOBITS)
+    finally:
+        ground.link.mend()
+    try:
+        api.result("DELETE", f"/access/service_tokens/{revoked.id}")
+        ground.until_status(revoked, 401)
+        assert_all_told(ground, NARROW_SECONDS)
+    finally:
+        ground.link.widen()
