@@ -1,6 +1,6 @@
 # Foregate's commands for people and CI. Bare `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup up kafka test check lint docs bench build clean requirements
+.PHONY: help setup up kafka test chaos check lint docs bench build clean requirements
 SHELL := /bin/sh
 
 PYTHON ?= python3
@@ -19,6 +19,8 @@ kafka: .venv/.ready ## run an Apache Kafka for trying out, until Ctrl-C
 	@PYTHONPATH=tests exec $(BIN)/python -m harness.kafka
 test: lint ## everything: lint, types, and every test
 	@$(PYTEST)
+chaos: .venv/.ready ## kill, pause and end processes and databases for some 10 minutes (CHAOS_MINUTES, CHAOS_SEEDS)
+	@PYTHONPATH=tests exec $(BIN)/python -m harness.chaos
 check: lint ## the quick part: format, lint, types, floors, unit tests (under two minutes)
 	@$(PYTEST) -q -n 2 tests/unit
 bench: .venv/.ready ## measure speed and memory against the targets

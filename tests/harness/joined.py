@@ -88,12 +88,12 @@ class JoinedEdge:
 
 
 @contextmanager
-def running_control_plane(**settings: str) -> Iterator[tuple[Foregate, str]]:
-    """A Foregate with an open feed port, and the port's URL."""
+def running_control_plane(bind: str = "127.0.0.1", **settings: str) -> Iterator[tuple[Foregate, str]]:
+    """A Foregate with an open feed port at that address, and the port's URL."""
     (port,) = free_ports(1)
-    feed = {"FOREGATE_FEED_BIND": "127.0.0.1", "FOREGATE_FEED_PORT": str(port)}
+    feed = {"FOREGATE_FEED_BIND": bind, "FOREGATE_FEED_PORT": str(port)}
     with running_foregate(**feed, **settings) as foregate:
-        yield foregate, f"https://127.0.0.1:{port}"
+        yield foregate, f"https://{bind}:{port}"
 
 
 @contextmanager

@@ -26,8 +26,10 @@ from harness.stores import content_of
 _KEY_FILES = re.compile(r"master\.key|admin\.token|edge/edge\.key|demo/token")
 # Records are checked by digest, so digests stand where tokens are recorded, and nowhere else.
 _DIGEST_FILES = re.compile(r"records\.db(-wal)?|telemetry\.db(-wal)?|edge/state\.db(-wal)?|edge/maps/.*")
-# The local CA and the certificates the edge makes from it for its own TLS.
-_TLS_KEY_FILES = re.compile(r"edge/(ca|certs)/.*")
+# The local CA and the certificates the edge makes from it for its own TLS, and the key of an edge that joined.
+_TLS_KEY_FILES = re.compile(r"edge/((ca|certs)/.*|membership\.json)")
+# Further edges of `foregate up --edges` have homes within the home, and know what any edge knows.
+_FURTHER_EDGE = re.compile(r"^edges/edge-\d+/")
 _SECRET_FORM = re.compile(rb"(?:cfast|cfat|fgek|fgjt)_[0-9A-Za-z]{40}[0-9a-f]{8}")
 _HEX_RUN = re.compile(rb"[0-9A-Fa-f]{64,}")
 _BASE64_RUN = re.compile(rb"[0-9A-Za-z+/]{43,}")
@@ -184,7 +186,7 @@ def _files(foregate: Foregate) -> Iterator[Place]:
                 ("digest", _DIGEST_FILES),
                 ("tls key", _TLS_KEY_FILES),
             )
-            if pattern.fullmatch(name)
+            if pattern.fullmatch(_FURTHER_EDGE.sub("", name))
         )
         yield Place(name, path.read_bytes(), may_hold)
 

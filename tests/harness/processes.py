@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -26,6 +27,18 @@ class Process:
     name: str
     command: bytes
     environment: bytes
+
+    @property
+    def instance(self) -> str:
+        """Which of several of its name it is, as `foregate status` calls it: `api-2`; a HAProxy like its edge,
+        `haproxy-2`."""
+        if self.name == "haproxy":
+            found = re.search(rb"/edges/edge-(\d+)/", self.command)
+        elif self.name == "edge":
+            found = re.search(rb"(?:^|\0)FOREGATE_HOME=[^\0]*/edges/edge-(\d+)\0", self.environment)
+        else:
+            found = re.search(rb"\0--number=(\d+)", self.command)
+        return f"{self.name}-{found[1].decode()}" if found else self.name
 
 
 def processes_of(home: Path) -> list[Process]:

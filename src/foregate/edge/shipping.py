@@ -24,6 +24,9 @@ T = TypeVar("T")
 # One batch: what requests at full load write in a pause. Beside its lines a batch costs some 5 ms on both sides
 # together, for the call and the commit. Packed, so many lines stay within the 4 MiB that the control plane takes.
 BATCH_BYTES = 4_000_000
+# Over a narrow link a batch may take longer than its answer is waited for, and would never arrive however often it is
+# sent. So after each that was not delivered the next is half as long, down to this: some 6 KB when packed.
+LEAST_BATCH_BYTES = 64_000
 # How long the first line of a batch waits for others: far below the 2 s in which "last seen" must follow.
 _PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -88,6 +91,7 @@ class Shipper:
         self._pause_seconds = pause_seconds
         self._files: dict[str, SpoolFile] = {}
         self._refusals = 0
+        self._batch_bytes = BATCH_BYTES
         self._is_first_survey = True
         self._thread = ThreadPoolExecutor(1, "spool", initializer=_be_nice)
         self.status = SpoolStatus()
@@ -149,6 +153,7 @@ class Shipper:
             upto = await self._post(batch)
         except ControlPlaneAway as error:
             self._note_error(str(error))
+            self._batch_bytes = max(self._batch_bytes // 2, LEAST_BATCH_BYTES)
             return None
         except BatchRefused as error:
             self._note_error(str(error))
@@ -158,6 +163,7 @@ class Shipper:
             self._note_error(f"the control plane has {upto}, not {batch.offset + batch.size_bytes} bytes")
             return None
         self._refusals = 0
+        self._batch_bytes = min(self._batch_bytes * 2, BATCH_BYTES)
         self.status = replace(self.status, error="")
         return upto
 
@@ -181,10 +187,10 @@ class Shipper:
         """On the thread: the next batch, None where there is nothing to say."""
         # Asked before reading: what a worker wrote before it was gone is then surely read.
         is_complete = file.is_complete()
-        lines = file.read_lines(BATCH_BYTES)
+        lines = file.read_lines(self._batch_bytes)
         if bytes(lines[:1]) == b"\0":
             file.skip_hole()
-            lines = file.read_lines(BATCH_BYTES)
+            lines = file.read_lines(self._batch_bytes)
         end = file.acknowledged + len(lines)
         if is_complete and not lines and file.backlog_bytes:
             # A last line without end: the machine went down, or the disk was full, while it was written.
@@ -206,7 +212,7 @@ class Shipper:
             del self._files[file.worker]
             return False
         self._free(file)
-        return file.backlog_bytes >= BATCH_BYTES // 2
+        return file.backlog_bytes >= self._batch_bytes // 2
 
     def _lose(self, file: SpoolFile, least_bytes: int) -> Lost:
         lost = file.skip(least_bytes)

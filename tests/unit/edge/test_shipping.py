@@ -101,6 +101,28 @@ async def test_a_big_backlog_goes_in_batches_of_four_megabytes(
     ships.close()
 
 
+async def test_a_batch_that_is_too_long_for_the_link_is_followed_by_shorter_ones(
+    tmp_path: Path, ingest: Ingest, descriptors: list[int]
+) -> None:
+    descriptors.append(open_for_worker(tmp_path, "w1"))
+    content = b"".join(line(index) for index in range(100_000))
+    os.write(descriptors[0], content)
+    sizes: list[int] = []
+
+    async def post(batch: Batch) -> int:
+        sizes.append(batch.size_bytes)
+        if batch.size_bytes > 500_000:
+            raise ControlPlaneAway("no answer came in time")
+        return await ingest.post(batch)
+
+    ships = Shipper(tmp_path, post, max_bytes=1 << 30, pause_seconds=0.01)
+    for _ in range(50):
+        await ships.ship_once()
+    assert bytes(ingest.files["w1"]) == content
+    assert max(sizes) > 500_000 >= min(size for size in sizes if size) > 100_000
+    ships.close()
+
+
 async def test_nothing_new_means_nothing_sent(tmp_path: Path, ingest: Ingest, descriptors: list[int]) -> None:
     descriptors.append(open_for_worker(tmp_path, "w1"))
     os.write(descriptors[0], line(1))
