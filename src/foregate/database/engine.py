@@ -36,6 +36,10 @@ _TURNS_TO_WRITE = 2
 log = structlog.get_logger(__name__)
 
 
+class Away(ForegateError):
+    """The database cannot be used now, and may come back without anything being done here: it is worth waiting for."""
+
+
 class Watch(Protocol):
     """Tells whether anybody, in this process or another, has committed to a store since the last look. For one thread.
 

@@ -40,6 +40,8 @@ PAUSE_SECONDS = 0.25
 TRIES = 4
 _LONGEST_WAIT_ROUNDS = 100
 _CHORE_EVERY_SECONDS = 5
+# A log that cannot be read now is tried again after that, so that what is said of it stays little.
+_AWAY_SECONDS = 1.0
 # What the log itself is called where it cannot be read.
 LOG = "log"
 
@@ -87,6 +89,7 @@ def run(
                 log.error("log_unreadable", error=_why(error))
                 troubles.failed(LOG, _why(error), to_micros(clock()))
                 turn = Turn(has_failed=True)
+                stop.wait(_AWAY_SECONDS)
         if time.monotonic() >= next_chores_at:
             has_more = _do(chores, log, troubles, to_micros(clock()))
             # A chore with more to do comes again after the next round, so that the two take turns.

@@ -58,7 +58,7 @@ from foregate.services.feed_port import FeedPort, JoinedEdges, edge_secrets, lis
 from foregate.services.home import open_home
 from foregate.services.listening import listen
 from foregate.services.settings import PREFIX, Settings
-from foregate.services.stores import stores_of
+from foregate.services.stores import stores_of, when_there
 from foregate.services.web import serve
 from foregate.services.wholeness import require_whole
 from foregate.tunnels.api import TunnelsApi
@@ -85,16 +85,22 @@ async def run(
     await asyncio.to_thread(require_whole, settings)
     master_key = load_or_create(home.master_key)
     stores = stores_of(settings)
-    await asyncio.to_thread(stores.records.upgrade)
-    await asyncio.to_thread(stores.telemetry.upgrade)
     database = stores.records.open(CONTROL_PLANE)
-    set_ups = (OrganizationSetUp(master_key, settings.auth_domain),)
-    await asyncio.to_thread(bootstrap, database, home, master_key, set_ups, utc_now())
-    with database.write() as connection:
-        feed_port = prepare_feed_port(connection, settings, feed_listener, master_key, utc_now())
     records, telemetry = AsyncDatabase(database), AsyncDatabase(stores.telemetry.open(INGEST))
+    set_ups = (OrganizationSetUp(master_key, settings.auth_domain),)
+
+    def prepare() -> _Parts:
+        stores.records.upgrade()
+        stores.telemetry.upgrade()
+        bootstrap(database, home, master_key, set_ups, utc_now())
+        with database.write() as connection:
+            feed_port = prepare_feed_port(connection, settings, feed_listener, master_key, utc_now())
+        return _Parts(records, telemetry, master_key, set_ups, feed_port, home.run)
+
     try:
-        await _serve(_Parts(records, telemetry, master_key, set_ups, feed_port, home.run), listener, told)
+        parts = await when_there(prepare, told)
+        if parts is not None:
+            await _serve(parts, listener, told)
     finally:
         telemetry.close()
         records.close()

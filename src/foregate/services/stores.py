@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
 from foregate.core.errors import ErrorCode, ForegateError
+from foregate.database.engine import Away
 from foregate.database.migrate import HEADS, current_revision
 from foregate.database.stores import SqliteStore, Stores
 from foregate.services.home import Home
 from foregate.services.settings import Settings
+
+T = TypeVar("T")
+_TRIED_EVERY_SECONDS = 1.0
 
 
 def stores_of(settings: Settings) -> Stores:
@@ -21,6 +32,21 @@ def stores_of(settings: Settings) -> Stores:
     passwords = Passwords(home.database)
     records, telemetry = (PostgresqlStore(settings.database, tree, passwords) for tree in ("records", "telemetry"))
     return Stores(records, telemetry)
+
+
+async def when_there(step: Callable[[], T], told: asyncio.Event) -> T | None:
+    """The result of `step`, run on a thread, as soon as the stores are there: a database that is away at the start is
+    waited for. None where the process is told to end meanwhile. Other errors are raised at once."""
+    log = structlog.get_logger("foregate.stores")
+    while not told.is_set():
+        try:
+            return await asyncio.to_thread(step)
+        except Away as error:
+            log.error("database_away", error=error.message, detail=error.detail)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TRIED_EVERY_SECONDS):
+                await told.wait()
+    return None
 
 
 def look_at(stores: Stores) -> str:

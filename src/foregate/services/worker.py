@@ -17,7 +17,7 @@ from foregate.services.folding import tell
 from foregate.services.home import open_home
 from foregate.services.priority import give_way
 from foregate.services.settings import Settings
-from foregate.services.stores import stores_of
+from foregate.services.stores import stores_of, when_there
 
 
 async def run(settings: Settings, told: asyncio.Event, *, name: str) -> None:
@@ -25,7 +25,7 @@ async def run(settings: Settings, told: asyncio.Event, *, name: str) -> None:
     give_way()
     home = open_home(settings.home)
     telemetry = stores_of(settings).telemetry
-    await asyncio.to_thread(telemetry.upgrade)
+    await when_there(telemetry.upgrade, told)
     stop = threading.Event()
     jobs = event_jobs(telemetry)
     housekeeping = telemetry.open(RETENTION)

@@ -7,9 +7,11 @@ the same rows but those of the log's extent, which serve as a lock themselves.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 from zlib import crc32
 
 import psycopg
@@ -17,8 +19,8 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from foregate.database.postgresql.errors import explain
-from foregate.database.postgresql.link import Link, Login, connect
+from foregate.database.postgresql.errors import away, explain
+from foregate.database.postgresql.link import Link, Login, NoAnswer, connect
 
 # The first half of every advisory lock of ours: other programs in the same database have their own numbers.
 LOCKS = crc32(b"foregate") & 0x7FFFFFFF
@@ -39,6 +41,9 @@ class PostgresqlDatabase:
         self._where = login.address.where
         self._write = f"BEGIN; SELECT pg_advisory_xact_lock({LOCKS}, {lock_number(login.role)})"
         self._commit = f"NOTIFY {_channel(login)}; COMMIT"
+        # Set while the server hangs: then one at a time finds out how long it takes, and the others are told at once.
+        self._is_silent = False
+        self._probe = threading.Lock()
         self._engine = create_engine(
             "postgresql+psycopg://",
             creator=lambda: connect(login, has_limits=has_limits),
@@ -104,6 +109,8 @@ class PostgresqlDatabase:
         try:
             if _is_open(connection):
                 _raw(connection).rollback()
+            elif not connection.closed and not connection.invalidated:
+                connection.invalidate()
         except psycopg.Error:
             connection.invalidate()
         finally:
@@ -122,8 +129,21 @@ class PostgresqlDatabase:
         self._engine.dispose()
 
     def _begin(self, statement: str) -> Connection:
-        """A connection on which `statement` began a transaction. Idle connections do not outlive a restart of the
-        server, so one that fails here is no answer yet: nothing has been done on it."""
+        """A connection on which `statement` began a transaction."""
+        if not self._is_silent:
+            return self._begin_at_once(statement)
+        if not self._probe.acquire(blocking=False):
+            raise away(self._where, "it hangs, and another one waits for it")
+        try:
+            connection = self._begin_at_once(statement)
+            self._is_silent = False
+            return connection
+        finally:
+            self._probe.release()
+
+    def _begin_at_once(self, statement: str) -> Connection:
+        """Idle connections do not outlive a restart of the server, so one that fails here is no answer yet: nothing has
+        been done on it."""
         for is_last in (False, True):
             with self._public_errors():
                 connection = self._engine.connect()
@@ -135,8 +155,8 @@ class PostgresqlDatabase:
             except psycopg.Error as error:
                 is_lost = _raw(connection).closed
                 self.roll_back(connection)
-                if is_last or not is_lost:
-                    raise (explain(error, self._where) or error) from error
+                if is_last or not is_lost or isinstance(error, NoAnswer):
+                    self._raise(error)
                 self._engine.dispose()
             except BaseException:
                 self.roll_back(connection)
@@ -152,10 +172,16 @@ class PostgresqlDatabase:
         try:
             yield
         except (psycopg.Error, DBAPIError) as error:
-            explained = explain(error, self._where)
-            if explained is None:
-                raise
-            raise explained from error
+            self._raise(error)
+
+    def _raise(self, error: psycopg.Error | DBAPIError) -> NoReturn:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, NoAnswer | psycopg.errors.ConnectionTimeout):
+            self._is_silent = True
+        explained = explain(error, self._where)
+        if explained is None:
+            raise error
+        raise explained from error
 
 
 class PostgresqlLock:

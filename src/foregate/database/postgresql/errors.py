@@ -6,6 +6,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from foregate.core.errors import ErrorCode, ForegateError, invalid
+from foregate.database.engine import Away
 
 _AWAY = "The database {} is not available now; it is tried again by itself."
 _SENTENCES = {
@@ -19,6 +20,8 @@ _SENTENCES = {
     "missing": "The database {} is not set up; run: foregate database setup",
     "away": _AWAY,
 }
+# What may pass without anything being done here.
+_PASSING = frozenset({"away", "full", "read-only"})
 # By SQLSTATE or its class (PostgreSQL manual, appendix A).
 _STATES = {
     "53100": "full",
@@ -51,7 +54,13 @@ def explain(error: BaseException, where: str) -> ForegateError | None:
     kind = _kind(cause)
     if kind is None:
         return None
-    return ForegateError(ErrorCode.UNAVAILABLE, _SENTENCES[kind].format(where), detail=str(cause).strip())
+    error_type = Away if kind in _PASSING else ForegateError
+    return error_type(ErrorCode.UNAVAILABLE, _SENTENCES[kind].format(where), detail=str(cause).strip())
+
+
+def away(where: str, detail: str) -> Away:
+    """It is not there, and may be again without anybody's doing."""
+    return Away(ErrorCode.UNAVAILABLE, _AWAY.format(where), detail=detail)
 
 
 def _kind(cause: psycopg.Error) -> str | None:

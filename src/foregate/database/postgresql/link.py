@@ -33,18 +33,24 @@ class Login:
     schema: str
 
 
+class NoAnswer(psycopg.OperationalError):
+    """The server is there and says nothing: it hangs, or was stopped."""
+
+
 class Link(psycopg.Connection[Any]):
     """A connection. Errors hold the server's first line alone: the others may quote a row, digests included."""
 
+    answer_seconds: float | None = ANSWER_SECONDS
+
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Wait for the server's answer. OperationalError after ANSWER_SECONDS; the connection is closed then."""
+        """Wait for the server's answer. NoAnswer after `answer_seconds`; the connection is closed then."""
         try:
-            return super().wait(gen, interval, ANSWER_SECONDS if timeout is None else timeout)
+            return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
         except errors._WaitTimeout:
             if timeout is not None:
                 raise
             self.pgconn.finish()
-            raise psycopg.OperationalError(f"no answer within {ANSWER_SECONDS:.0f} s") from None
+            raise NoAnswer(f"no answer within {self.answer_seconds} s") from None
         except psycopg.Error as error:
             if error.diag.message_primary:
                 error.args = (error.diag.message_primary,)
@@ -64,10 +70,13 @@ def connect(login: Login, *, has_limits: bool = True) -> Link:
             "statement_timeout": f"{STATEMENT_SECONDS}s",
             "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
         }
-    return Link.connect(
+    link = Link.connect(
         **{**defaults, **given},
         user=login.role,
         password=login.password or None,
         options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
         autocommit=True,
     )
+    if not has_limits:
+        link.answer_seconds = None
+    return link
