@@ -1,4 +1,4 @@
-"""`foregate database`: setting up a PostgreSQL database for this home and others."""
+"""`foregate database`: setting up a PostgreSQL database for this home and others. `foregate migrate`: moving there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from foregate.cli.exits import ExitCode, Failure
 from foregate.cli.output import note
 
 app = typer.Typer(help="Set up a PostgreSQL database.", no_args_is_help=True)
@@ -33,3 +34,24 @@ def setup(
     from foregate.services.settings import load
 
     run(load(), url, note, has_new_passwords=new_passwords)
+
+
+def migrate(
+    to: Annotated[
+        str | None, typer.Option("--to", help="Where to: postgresql://host:5432/name.", show_default=False)
+    ] = None,
+    back: Annotated[bool, typer.Option("--back", help="Back to files in the home. End Foregate before.")] = False,
+) -> None:
+    """Move what this home keeps to a PostgreSQL database, while Foregate runs, or back to files.
+
+    The database is set up before, with foregate database setup. Tokens work throughout.
+    """
+    from foregate.services.moving import move_back, move_to
+    from foregate.services.settings import load
+
+    if back is (to is not None):
+        raise Failure(ExitCode.USAGE, "Give either --to and the database, or --back.")
+    if to is None:
+        move_back(load(), note)
+    else:
+        move_to(load(), to, note)

@@ -74,6 +74,7 @@ app.add_typer(kafka.app, name="kafka")
 app.add_typer(rebuild.app, name="rebuild")
 app.add_typer(api_tokens.app, name="api-token")
 app.add_typer(databases.app, name="database")
+app.command(short_help="Move what is kept to PostgreSQL, or back.")(databases.migrate)
 
 
 def main() -> None:

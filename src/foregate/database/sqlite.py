@@ -17,7 +17,9 @@ from sqlalchemy.exc import DatabaseError
 
 from foregate.core.errors import ErrorCode, ForegateError
 from foregate.core.locks import try_lock
+from foregate.database.carrying import FENCE, MOVED
 from foregate.database.damage import is_damage
+from foregate.database.engine import Away
 from foregate.database.rights import Rights, authorizer
 
 # A writer waits this long for another process's transaction (the ingest and the worker share telemetry.db).
@@ -200,6 +202,8 @@ def _public_errors() -> Iterator[None]:
         if is_damage(error):
             message = "The database is damaged; what to do says: foregate doctor"
             raise ForegateError(ErrorCode.UNAVAILABLE, message, detail=text) from error
+        if FENCE in text:
+            raise Away(ErrorCode.UNAVAILABLE, MOVED, detail=text) from error
         if any(words in text for words in ("full", "readonly", "disk I/O", "locked", "unable to open")):
             message = "The database cannot be written now; check the disk's space and rights, then try again."
             raise ForegateError(ErrorCode.UNAVAILABLE, message, detail=text) from error

@@ -6,6 +6,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from foregate.core.errors import ErrorCode, ForegateError, invalid
+from foregate.database.carrying import FENCE, MOVED
 from foregate.database.engine import Away
 
 _AWAY = "The database {} is not available now; it is tried again by itself."
@@ -51,6 +52,8 @@ def explain(error: BaseException, where: str) -> ForegateError | None:
         return None
     if isinstance(cause, psycopg.DataError) and "NUL" in str(cause):
         return invalid("A text holds the NUL character, which cannot be kept; leave it out.")
+    if FENCE in str(cause):
+        return Away(ErrorCode.UNAVAILABLE, MOVED, detail=str(cause).strip())
     kind = _kind(cause)
     if kind is None:
         return None
