@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 
 import pytest
 
 from foregate.database.engine import Database
 from foregate.database.rights import Rights, TableRights
 from foregate.database.telemetry_schema import metadata
+from foregate.eventlog.kafka import KafkaLog
+from foregate.eventlog.kafka_access import KafkaAccess
 from foregate.eventlog.memory import MemoryLog
-from foregate.eventlog.model import RECORD_OVERHEAD_BYTES, Bounds, Entry, EventLog
+from foregate.eventlog.model import RECORD_OVERHEAD_BYTES, Bounds, Entry, EventLog, LogRecord
 from foregate.eventlog.sql import SqlLog
+from harness.kafka import Broker
 from harness.postgresql import ENGINES, PostgresqlDatabase
 from harness.stores import sqlite_stores
 
@@ -25,22 +29,53 @@ WHOLE_LOG = Rights(
 NEVER = 0
 
 
-@pytest.fixture(params=["memory", *ENGINES])
+def now() -> int:
+    return int(time.time() * 1e6)
+
+
+@pytest.fixture(params=["memory", *ENGINES, "kafka"])
 def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
+    yield from opened(request)
+
+
+@pytest.fixture(params=["memory", *ENGINES])
+def tidy(request: pytest.FixtureRequest) -> Iterator[EventLog]:
+    """A log that is told what to drop, and counts its bytes. Kafka does it by itself: `test_kafka_log.py`."""
+    yield from opened(request)
+
+
+def opened(request: pytest.FixtureRequest) -> Iterator[EventLog]:
+    """A log with the kept topics a, b and unused and the compacted topic c."""
     match request.param:
         case "memory":
             yield MemoryLog()
-            return
         case "sqlite":
-            telemetry = sqlite_stores(request.getfixturevalue("tmp_path")).telemetry
-            database: Database = telemetry.open(WHOLE_LOG)
+            yield from in_transaction(sqlite_stores(request.getfixturevalue("tmp_path")).telemetry.open(WHOLE_LOG))
+        case "kafka":
+            broker: Broker = request.getfixturevalue("kafka")
+            # The times of these tests are long ago.
+            kept = {name: {"retention.ms": "-1"} for name in ("a", "b", "unused")}
+            broker.make_topics({**kept, "c": {"cleanup.policy": "compact"}})
+            log = KafkaLog(KafkaAccess(broker.servers), compacted={"c"})
+            yield log
+            log.close()
         case _:
             made: PostgresqlDatabase = request.getfixturevalue("postgresql_database")
             made.renew()
-            database = made.open_as_owner("telemetry")
+            yield from in_transaction(made.open_as_owner("telemetry"))
+
+
+def in_transaction(database: Database) -> Iterator[EventLog]:
+    """The log in a database."""
     with database.write() as connection:
         yield SqlLog(connection)
     database.close()
+
+
+def newest(records: Iterable[LogRecord]) -> list[LogRecord]:
+    """What a reader of a compacted topic ends up with: the last record of each key, in the order of the log."""
+    last = {record.key: record for record in records}
+    return sorted(last.values(), key=lambda record: record.offset)
 
 
 def test_append_gives_offsets_without_holes_for_each_topic(log: EventLog) -> None:
@@ -48,11 +83,11 @@ def test_append_gives_offsets_without_holes_for_each_topic(log: EventLog) -> Non
 
 
 def test_read_gives_what_was_appended_in_order(log: EventLog) -> None:
-    log.append("a", "k", b"one", 10)
-    log.append("b", "k", b"other", 11)
-    log.append("a", "m", b"two", 12)
+    log.append("a", "k", b"one", 10_000)
+    log.append("b", "k", b"other", 11_000)
+    log.append("a", "m", b"two", 12_000)
     found = [(record.offset, record.key, record.value, record.at) for record in log.read("a", 0)]
-    assert found == [(1, "k", b"one", 10), (2, "m", b"two", 12)]
+    assert found == [(1, "k", b"one", 10_000), (2, "m", b"two", 12_000)]
 
 
 @pytest.mark.parametrize("value", [b"", b"\0", b"\xff\xfe\n{", b"x" * 300_000], ids=["empty", "nul", "garbage", "big"])
@@ -81,7 +116,7 @@ def test_read_ends_at_the_limit_or_when_it_holds_enough_bytes(log: EventLog) -> 
 def test_put_keeps_the_newest_record_of_a_key(log: EventLog) -> None:
     log.put("c", [Entry("k", 2, b"old"), Entry("m", 5, b"m"), Entry("k", 7, b"new")], 1)
     log.put("c", [Entry("m", 9, b"m2")], 1)
-    assert [(record.offset, record.key, record.value) for record in log.read("c", 0)] == [
+    assert [(record.offset, record.key, record.value) for record in newest(log.read("c", 0))] == [
         (7, "k", b"new"),
         (9, "m", b"m2"),
     ]
@@ -92,7 +127,7 @@ def test_put_again_changes_nothing(log: EventLog) -> None:
     assert log.put("c", entries, 1) == 2
     assert log.put("c", entries, 2) == 0
     assert log.put("c", [Entry("k", 5, b"late"), Entry("k", 6, b"next")], 3) == 1
-    assert [(record.offset, record.value) for record in log.read("c", 0)] == [(5, b"m"), (6, b"next")]
+    assert [(record.offset, record.value) for record in newest(log.read("c", 0))] == [(5, b"m"), (6, b"next")]
 
 
 def test_put_refuses_offsets_that_do_not_grow(log: EventLog) -> None:
@@ -118,55 +153,60 @@ def test_reading_a_compacted_topic_to_its_end_is_a_snapshot(log: EventLog) -> No
 def test_bounds_say_how_far_a_topic_reaches(log: EventLog) -> None:
     assert log.bounds("a") == Bounds(0, 0, 0)
     log.append("a", "k", b"12345", 1)
-    assert log.bounds("a") == Bounds(0, 1, 5 + RECORD_OVERHEAD_BYTES)
-    log.put("c", [Entry("k", 41, b"")], 1)
+    assert (log.bounds("a").start, log.bounds("a").end) == (0, 1)
+    log.put("c", [Entry("k", 41, b"")], now())
     assert log.bounds("c") == Bounds(0, 41, 0)
 
 
-def test_trim_by_size_drops_the_oldest(log: EventLog) -> None:
+def test_bounds_count_the_bytes_of_a_kept_topic(tidy: EventLog) -> None:
+    tidy.append("a", "k", b"12345", 1)
+    assert tidy.bounds("a").size_bytes == 5 + RECORD_OVERHEAD_BYTES
+
+
+def test_trim_by_size_drops_the_oldest(tidy: EventLog) -> None:
     for number in range(6):
-        log.append("a", "k", b"x" * 40, number)
+        tidy.append("a", "k", b"x" * 40, number)
     three = 3 * (40 + RECORD_OVERHEAD_BYTES)
-    assert log.trim("a", max_bytes=three, before=NEVER) == 3
-    assert [record.offset for record in log.read("a", 0)] == [4, 5, 6]
-    assert log.bounds("a") == Bounds(3, 6, three)
-    assert log.trim("a", max_bytes=three, before=NEVER) == 0
+    assert tidy.trim("a", max_bytes=three, before=NEVER) == 3
+    assert [record.offset for record in tidy.read("a", 0)] == [4, 5, 6]
+    assert tidy.bounds("a") == Bounds(3, 6, three)
+    assert tidy.trim("a", max_bytes=three, before=NEVER) == 0
 
 
-def test_trim_by_age_drops_what_is_older(log: EventLog) -> None:
+def test_trim_by_age_drops_what_is_older(tidy: EventLog) -> None:
     for at in (10, 20, 30):
-        log.append("a", "k", b"", at)
-    assert log.trim("a", max_bytes=2**40, before=20) == 1
-    assert [record.at for record in log.read("a", 0)] == [20, 30]
+        tidy.append("a", "k", b"", at)
+    assert tidy.trim("a", max_bytes=2**40, before=20) == 1
+    assert [record.at for record in tidy.read("a", 0)] == [20, 30]
 
 
-def test_trim_goes_in_steps_and_leaves_other_topics_alone(log: EventLog) -> None:
+def test_trim_goes_in_steps_and_leaves_other_topics_alone(tidy: EventLog) -> None:
     for topic in ("a", "b"):
         for _ in range(5):
-            log.append(topic, "k", b"", 1)
-    assert [log.trim("a", max_bytes=0, before=NEVER, limit=2) for _ in range(4)] == [2, 2, 1, 0]
-    assert len(log.read("b", 0)) == 5
+            tidy.append(topic, "k", b"", 1)
+    assert [tidy.trim("a", max_bytes=0, before=NEVER, limit=2) for _ in range(4)] == [2, 2, 1, 0]
+    assert len(tidy.read("b", 0)) == 5
 
 
-def test_offsets_are_not_used_again_after_a_trim(log: EventLog) -> None:
-    log.append("a", "k", b"", 1)
-    log.trim("a", max_bytes=0, before=NEVER)
-    assert log.append("a", "k", b"", 2) == 2
-    assert log.bounds("a").start == 1
+def test_offsets_are_not_used_again_after_a_trim(tidy: EventLog) -> None:
+    tidy.append("a", "k", b"", 1)
+    tidy.trim("a", max_bytes=0, before=NEVER)
+    assert tidy.append("a", "k", b"", 2) == 2
+    assert tidy.bounds("a").start == 1
 
 
-def test_old_tombstones_can_be_dropped_and_the_start_says_so(log: EventLog) -> None:
-    log.put("c", [Entry("a", 1, b"a"), Entry("b", 2, b"", is_tombstone=True)], 10)
-    log.put("c", [Entry("d", 3, b"", is_tombstone=True)], 20)
-    assert log.drop_tombstones("c", before=15) == 1
-    assert [record.key for record in log.read("c", 0)] == ["a", "d"]
-    assert log.bounds("c").start == 2
-    assert log.drop_tombstones("c", before=15) == 0
+def test_old_tombstones_can_be_dropped_and_the_start_says_so(tidy: EventLog) -> None:
+    tidy.put("c", [Entry("a", 1, b"a"), Entry("b", 2, b"", is_tombstone=True)], 10)
+    tidy.put("c", [Entry("d", 3, b"", is_tombstone=True)], 20)
+    assert tidy.drop_tombstones("c", before=15) == 1
+    assert [record.key for record in tidy.read("c", 0)] == ["a", "d"]
+    assert tidy.bounds("c").start == 2
+    assert tidy.drop_tombstones("c", before=15) == 0
 
 
-def test_key_comes_back_after_its_tombstone_was_dropped(log: EventLog) -> None:
-    log.put("c", [Entry("a", 1, b"", is_tombstone=True)], 1)
-    log.drop_tombstones("c", before=2)
-    log.put("c", [Entry("a", 2, b"again")], 3)
-    log.put("c", [Entry("a", 3, b"and again")], 4)
-    assert [record.value for record in log.read("c", 0)] == [b"and again"]
+def test_key_comes_back_after_its_tombstone_was_dropped(tidy: EventLog) -> None:
+    tidy.put("c", [Entry("a", 1, b"", is_tombstone=True)], 1)
+    tidy.drop_tombstones("c", before=2)
+    tidy.put("c", [Entry("a", 2, b"again")], 3)
+    tidy.put("c", [Entry("a", 3, b"and again")], 4)
+    assert [record.value for record in tidy.read("c", 0)] == [b"and again"]

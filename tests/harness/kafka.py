@@ -26,6 +26,7 @@ from confluent_kafka.admin import (
     AclOperation,
     AclPermissionType,
     AdminClient,
+    NewTopic,
     ResourcePatternType,
     ResourceType,
     ScramMechanism,
@@ -139,6 +140,13 @@ class Broker:
     def resume(self) -> None:
         """Have it go on."""
         self._send(signal.SIGCONT)
+
+    def make_topics(self, settings: dict[str, dict[str, str]], *, partitions: int = 1) -> None:
+        """Topics with their settings, by name."""
+        client = AdminClient({"bootstrap.servers": self.servers})
+        new = [NewTopic(name, partitions, 1, config=config) for name, config in settings.items()]
+        for made in client.create_topics(new).values():
+            made.result(10)
 
     def clear(self) -> None:
         """Remove all topics, users and access rules, but for the user `admin`."""

@@ -254,6 +254,31 @@ BLOCK_WRITER = _consumer(
     },
 )
 
+# Where the log is Kafka, the worker takes in what edges sent: batches into the log here, reports into their tables.
+EVENT_INTAKE = Rights(
+    "event intake",
+    {
+        "log_topics": _folded(log_topics),
+        "log_records": TableRights(may_insert=True),
+        "spool_positions": _folded(spool_positions),
+        "spool_gaps": _full(spool_gaps),
+        "leases": _folded(leases),
+        "consumer_offsets": _folded(consumer_offsets),
+        "poison_records": _APPEND,
+    },
+)
+REPORT_INTAKE = Rights(
+    "report intake",
+    {
+        "edge_states": _folded(edge_states),
+        "edge_progress": _APPEND,
+        "edge_refusals": _APPEND,
+        "leases": _folded(leases),
+        "consumer_offsets": _folded(consumer_offsets),
+        "poison_records": _APPEND,
+    },
+)
+
 # Making the index and the counts anew, beside the worker whose consumers go on with them.
 REBUILD = Rights(
     "rebuild",
@@ -286,4 +311,13 @@ RETENTION = Rights(
         "edge_refusals": _TRIM,
     },
 )
-RIGHTS = (INGEST, LAST_SEEN_WRITER, ROLLUP_WRITER, BLOCK_WRITER, REBUILD, RETENTION)
+RIGHTS = (
+    INGEST,
+    EVENT_INTAKE,
+    REPORT_INTAKE,
+    LAST_SEEN_WRITER,
+    ROLLUP_WRITER,
+    BLOCK_WRITER,
+    REBUILD,
+    RETENTION,
+)

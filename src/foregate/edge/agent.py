@@ -18,27 +18,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import orjson
 import structlog
 
 from foregate.core import logfile
-from foregate.edge import control_plane
 from foregate.edge.assertions import Assertions, InForce
 from foregate.edge.certificates import Certificates
 from foregate.edge.compiler import Compiler
 from foregate.edge.config_records import ConfigRecords
 from foregate.edge.engine import Engine
-from foregate.edge.feed_client import Expelled, FeedClient
+from foregate.edge.feed_client import Expelled
 from foregate.edge.fleet import Fleet
 from foregate.edge.following import Following, StateThread
 from foregate.edge.hot_entries import HotEntries
 from foregate.edge.identity import EdgeIdentity
-from foregate.edge.membership import JoinedIdentity
+from foregate.edge.link import Link
 from foregate.edge.paths import EdgePaths
-from foregate.edge.renewal import Renewal
 from foregate.edge.reporting import Reporter
-from foregate.edge.shipping import Batch, Shipper
+from foregate.edge.shipping import Shipper
 from foregate.edge.state import State, StateDamaged
 from foregate.edge.token_maps import TokenMaps
 from foregate.engines.haproxy.process import Worker, Workers
@@ -55,9 +52,11 @@ _FLUSH_SECONDS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """`worker_owner`: user and group id of the workers where they are not ours."""
+    """`link` gives the way to the control plane, which may keep something in the state. `worker_owner`: user and group
+    id of the workers where they are not ours."""
 
     identity: EdgeIdentity
+    link: Callable[[StateThread], Link]
     spool_max_bytes: int
     worker_owner: tuple[int, int] | None = None
 
@@ -68,13 +67,13 @@ class Agent:
     def __init__(self, settings: AgentSettings, paths: EdgePaths, workers: Workers, compiler: Compiler) -> None:
         self._settings = settings
         self._paths = paths
-        self._http = settings.identity.connect()
         self._state = StateThread(open_state(paths))
+        self._link = settings.link(self._state)
         self._fleet = Fleet(workers, paths, self._worker_ended)
         self._maps = TokenMaps(self._fleet)
         self._hot = HotEntries(self._fleet, self._maps)
         self._assertions = Assertions(self._maps, self._hot, self._token_entry, self._is_worker)
-        self._reporter = Reporter(self._http, self._compose_report)
+        self._reporter = Reporter(self._link.send_report, self._compose_report)
         self._engine = Engine(
             paths=paths,
             fleet=self._fleet,
@@ -90,15 +89,15 @@ class Agent:
             paths=paths,
             identity=settings.identity,
             state=self._state,
-            http=self._http,
+            fetch_secrets=self._link.fetch_secrets,
             engine=self._engine,
             maps=self._maps,
             token_entry=compiler.token_entry,
             on_change=self._reporter.wake,
         )
-        self._renewal = _renewal(settings.identity, self._http)
-        self._feed = FeedClient(self._http, self._following, self._following.prepare)
-        self._shipper = Shipper(paths.spool, self._post_events, max_bytes=settings.spool_max_bytes)
+        self._upkeep = self._link.upkeep()
+        self._feed = self._link.feed(self._following)
+        self._shipper = Shipper(paths.spool, self._link.post_events, max_bytes=settings.spool_max_bytes)
         self._started_at = time.time()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -137,7 +136,7 @@ class Agent:
             self._hot.run(),
             self._shipper.run(),
             self._reporter.run(),
-            *([] if self._renewal is None else [self._renewal.run()]),
+            *([] if self._upkeep is None else [self._upkeep.run()]),
             _every(_STATUS_SECONDS, self._write_status),
             _every(_RENEW_SECONDS, self._engine.renew_certificates, at_once=False),
             _every(_LOOK_SECONDS, self._look_after),
@@ -165,7 +164,7 @@ class Agent:
         self._paths.agent_socket.unlink(missing_ok=True)
 
     async def _close(self) -> None:
-        await self._http.aclose()
+        await self._link.close()
         self._fleet.detach()
         self._assertions.close()
         self._shipper.close()
@@ -190,9 +189,6 @@ class Agent:
 
     async def _token_entry(self, client_id: str) -> str | None:
         return await self._state.run(State.token_entry, client_id)
-
-    async def _post_events(self, batch: Batch) -> int:
-        return await control_plane.post_events(self._http, batch)
 
     async def _look_after(self) -> None:
         """What nobody asks for, but time: folds in quiet moments, a new worker where a spool file is outgrown, and a
@@ -220,11 +216,9 @@ class Agent:
 
     def _problems(self) -> list[str]:
         feed = self._feed.status.reason
-        certificate = "" if self._renewal is None else self._renewal.problem()
+        link = "" if self._upkeep is None else self._upkeep.problem()
         return [
-            text
-            for text in (self._engine.error, self._following.problem, certificate, feed, *self._engine.problems)
-            if text
+            text for text in (self._engine.error, self._following.problem, link, feed, *self._engine.problems) if text
         ]
 
     async def _write_status(self) -> None:
@@ -241,11 +235,6 @@ class Agent:
         }
         with suppress(OSError):  # a full disk is told of in the report
             await asyncio.to_thread(_write_beside, self._paths.status, orjson.dumps(body))
-
-
-def _renewal(identity: EdgeIdentity, http: httpx.AsyncClient) -> Renewal | None:
-    """An edge key does not end by itself."""
-    return Renewal(identity, http) if isinstance(identity, JoinedIdentity) else None
 
 
 def parent_of(process: int) -> int:

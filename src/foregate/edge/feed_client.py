@@ -52,6 +52,10 @@ class FeedHandler(Protocol):
         """The seq after which the feed should go on."""
         ...
 
+    async def prepare(self) -> None:
+        """Before each connection. FeedBroken where something is missing for it, Expelled where it always will."""
+        ...
+
     async def take(self, records: list[dict[str, object]]) -> None:
         """Records as sent, in order; repeats occur."""
         ...

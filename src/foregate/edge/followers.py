@@ -14,16 +14,19 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
-from sqlalchemy import Connection
+import structlog
 
 from foregate.core.clock import Clock, utc_now
-from foregate.database.engine import AsyncDatabase
+from foregate.core.errors import ForegateError
 from foregate.edge.feed_lines import HEARTBEAT_SECONDS, Heartbeat, Passed, SnapshotBegin, SnapshotEnd, encode_line
 from foregate.edge.rollout import EDGE_KIND
 from foregate.edge.snapshots import Snapshots
-from foregate.eventlog.model import EDGE_CONFIG, Bounds, EventLog, LogRecord
+from foregate.eventlog.model import EDGE_CONFIG, Bounds, EventLog, LogAccess, LogRecord
+
+logger = structlog.get_logger(__name__)
 
 # 8 MB of typical records: a follower may stall for the length of a burst without falling back to the log.
 _TAIL_RECORDS = 16_384
@@ -77,8 +80,8 @@ class Followers:
 
     def __init__(
         self,
-        telemetry: AsyncDatabase,
-        log: Callable[[Connection], EventLog],
+        telemetry: LogAccess,
+        log: Callable[[Any], EventLog],
         *,
         folder: Path | None = None,
         clock: Clock = utc_now,
@@ -140,8 +143,15 @@ class Followers:
             stream.woken.set()
 
     async def follow(self, after: int, reader: Reader) -> AsyncGenerator[bytes]:
-        """The feed after seq `after`, as bytes of whole lines; goes on until `close`, until nobody reads, or until the
-        edge is expelled."""
+        """The feed after seq `after`, as bytes of whole lines; goes on until `close`, until nobody reads, until the
+        edge is expelled, or until the log cannot be read: whoever follows comes again."""
+        try:
+            async for chunk in self._follow(after, reader):
+                yield chunk
+        except ForegateError as error:
+            logger.warning("feed_cut", reason=error.message, detail=error.detail)
+
+    async def _follow(self, after: int, reader: Reader) -> AsyncGenerator[bytes]:
         yield self._heartbeat(after)
         bounds = await self._recent_bounds()
         position = told = after

@@ -8,16 +8,15 @@ from __future__ import annotations
 import asyncio
 import hmac
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-import httpx
 import structlog
 
 from foregate.core.records import RecordRefused, open_record
-from foregate.edge import base_map, control_plane, wire
+from foregate.edge import base_map, wire
 from foregate.edge.compiler import entry_form
 from foregate.edge.engine import Engine
 from foregate.edge.feed_client import Expelled, FeedBroken
@@ -72,17 +71,17 @@ class Following:
         paths: EdgePaths,
         identity: EdgeIdentity,
         state: StateThread,
-        http: httpx.AsyncClient,
+        fetch_secrets: Callable[[], Awaitable[bytes]],
         engine: Engine,
         maps: TokenMaps,
         token_entry: TokenEntry,
         on_change: Callable[[], None],
     ) -> None:
-        """`on_change` is called when there is something to report."""
+        """`fetch_secrets`: see `Link`. `on_change` is called when there is something to report."""
         self._paths = paths
         self._identity = identity
         self._state = state
-        self._http = http
+        self._fetch_secrets = fetch_secrets
         self._engine = engine
         self._maps = maps
         self._token_entry = token_entry
@@ -118,7 +117,7 @@ class Following:
         """Before each connection. FeedBroken where the secrets cannot be had."""
         # Whoever finds a record damaged on the disk puts the position kept there back.
         self._cursor = await self._state.run(State.number, "cursor")
-        await self._take_secrets(await control_plane.fetch_secrets(self._http))
+        await self._take_secrets(await self._fetch_secrets())
         self.problem = ""
         if self._intake is not None:
             self._intake.abandon_snapshot()

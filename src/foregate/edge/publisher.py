@@ -27,7 +27,7 @@ from foregate.database.engine import AsyncDatabase
 from foregate.database.journal import enqueue
 from foregate.database.records_schema import outbox
 from foregate.edge.rollout import check_form
-from foregate.eventlog.model import EDGE_CONFIG, Entry, EventLog
+from foregate.eventlog.model import EDGE_CONFIG, Entry, EventLog, LogAccess
 
 T = TypeVar("T")
 CompileRecord = Callable[[Connection, str], dict[str, Any] | None]
@@ -65,7 +65,8 @@ class Publisher:
         records: AsyncDatabase,
         telemetry: AsyncDatabase,
         *,
-        event_log: Callable[[Connection], EventLog],
+        log_access: LogAccess | None = None,
+        event_log: Callable[[Any], EventLog],
         compile_record: CompileRecord,
         mac_key: bytes,
         notify: Callable[[list[tuple[int, bytes]], int], None],
@@ -74,9 +75,10 @@ class Publisher:
     ) -> None:
         """`compile_record(connection, key)` gives a key's value now, None where it is gone. `notify` gets
         (seq, wire JSON) of each record once the log has it, and the highest seq that it had before. The `seat`'s lease
-        is in the telemetry store, where the log is."""
+        is in the telemetry store, where the log is, unless `log_access` opens another one."""
         self._records = records
         self._telemetry = telemetry
+        self._log: LogAccess = log_access or telemetry
         self._event_log = event_log
         self._compile_record = compile_record
         self._mac_key = mac_key
@@ -137,7 +139,7 @@ class Publisher:
 
     async def recover(self) -> None:
         """Bring outbox and log together after a crash, or after one of them came back older or empty."""
-        bounds = await self._telemetry.read(lambda c: self._event_log(c).bounds(EDGE_CONFIG))
+        bounds = await self._log.read(lambda c: self._event_log(c).bounds(EDGE_CONFIG))
         newest = await self._records.read(_newest_seq)
         if newest < bounds.end:
             await self._take_back(newest)
@@ -158,7 +160,7 @@ class Publisher:
                 for record, (_, line) in zip(batch.records, lines, strict=True)
             ]
             at = to_micros(self._clock())
-            await self._telemetry.write(lambda c: self._put(c, entries, at))
+            await self._put(entries, at)
             self._notify(lines, self._log_end)
             self._log_end = lines[-1][0]
             await self._start_marking(batch.records, at)
@@ -167,14 +169,33 @@ class Publisher:
 
     async def retry_late(self) -> None:
         """Give new seqs to rows that the log has passed by: they failed to compile, or a process died over them."""
-        await self._marked()
+        await self._catch_up_log()
         queued = await self._records.write(self._requeue_late)
         if queued:
             self._woken.set()
 
-    def _put(self, connection: Connection, entries: list[Entry], at: int) -> None:
-        self._seat.require(connection)
-        self._event_log(connection).put(EDGE_CONFIG, entries, at)
+    async def _put(self, entries: list[Entry], at: int) -> None:
+        def put(connection: Connection) -> None:
+            self._seat.require(connection)
+            self._event_log(connection).put(EDGE_CONFIG, entries, at)
+
+        if self._log is self._telemetry:
+            await self._telemetry.write(put)
+            return
+        # A log elsewhere knows nothing of the seat. One who has lost it since is shut out there, as the younger writer.
+        await self._telemetry.read(self._seat.require)
+        await self._log.write(lambda opened: self._event_log(opened).put(EDGE_CONFIG, entries, at))
+
+    async def _catch_up_log(self) -> None:
+        """Send again what the log lacks: it was emptied, cut off or made anew behind our back."""
+        await self._marked()
+        bounds = await self._log.read(lambda c: self._event_log(c).bounds(EDGE_CONFIG))
+        if bounds.end >= self._published_to:
+            return
+        log.error("log_went_back", log_end=bounds.end, published_to=self._published_to)
+        await self._records.write(lambda c: self._align(c, bounds.end))
+        self._published_to = self._log_end = bounds.end
+        self._woken.set()
 
     def _read_batch(self, connection: Connection) -> _Batch:
         """Rows and state of one snapshot, so that a record's state is never older than its seq."""
@@ -235,7 +256,7 @@ class Publisher:
         """
         log.error("records_older_than_log", records_end=newest)
         after, count = newest, 0
-        while page := await self._telemetry.read(lambda c: self._event_log(c).read(EDGE_CONFIG, after, limit=_PAGE)):  # noqa: B023
+        while page := await self._log.read(lambda c: self._event_log(c).read(EDGE_CONFIG, after, limit=_PAGE)):  # noqa: B023
             keys = [entry.key for entry in page]
             await self._records.write(lambda c: [enqueue(c, key, self._clock()) for key in keys])  # noqa: B023
             after, count = page[-1].offset, count + len(keys)
@@ -262,6 +283,8 @@ class Publisher:
             except ForegateError as error:
                 log.error("publisher_waits", reason=error.message, detail=error.detail)
                 await asyncio.sleep(1.0)
+            with contextlib.suppress(ForegateError):  # the step will say so again
+                await self._catch_up_log()
 
 
 def _newest_seq(connection: Connection) -> int:

@@ -9,23 +9,22 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import httpx
-
-from foregate.edge.feed_client import unreachable
+from foregate.edge.shipping import ControlPlaneAway
 
 # A burst of changes is one report; a receipt may lag by this much.
 _LEAST_PAUSE_SECONDS = 0.15
 _LONGEST_PAUSE_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
-_TIMEOUT_SECONDS = 10.0
 
 
 class Reporter:
     """`wake()` when something changed; `run()` reports until cancelled."""
 
-    def __init__(self, http: httpx.AsyncClient, compose: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-        """`compose` gives the report; `http` has the control plane's address and the edge's header."""
-        self._http = http
+    def __init__(
+        self, send: Callable[[dict[str, Any]], Awaitable[None]], compose: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> None:
+        """`compose` gives the report; `send` delivers it or raises ControlPlaneAway."""
+        self._send = send
         self._compose = compose
         self._woken = asyncio.Event()
         self.error = ""
@@ -46,12 +45,12 @@ class Reporter:
     async def report(self) -> bool:
         """Send one report now. Whether it was taken."""
         try:
-            answer = await self._http.post("/edge/v1/reports", json=await self._compose(), timeout=_TIMEOUT_SECONDS)
-        except (httpx.HTTPError, OSError) as error:
-            self.error = unreachable(error)
+            await self._send(await self._compose())
+        except (ControlPlaneAway, OSError) as error:
+            self.error = str(error)
             return False
-        self.error = "" if answer.is_success else f"the control plane answered {answer.status_code}"
-        return answer.is_success
+        self.error = ""
+        return True
 
     async def _changed_or(self, seconds: float) -> None:
         try:

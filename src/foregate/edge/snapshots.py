@@ -13,13 +13,10 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from sqlalchemy import Connection
-
-from foregate.database.engine import AsyncDatabase
 from foregate.edge.rollout import EDGE_KIND
-from foregate.eventlog.model import EDGE_CONFIG, Bounds, EventLog
+from foregate.eventlog.model import EDGE_CONFIG, Bounds, EventLog, LogAccess
 
 _PAGE_RECORDS = 2_000
 # Enough for one TLS record after the other without a look at the disk; little to hold for a reader that is slow.
@@ -49,9 +46,7 @@ class Snapshot:
 class Snapshots:
     """Makes snapshots. Safe for any number of callers at once in one event loop."""
 
-    def __init__(
-        self, database: AsyncDatabase, log: Callable[[Connection], EventLog], folder: Path | None = None
-    ) -> None:
+    def __init__(self, database: LogAccess, log: Callable[[Any], EventLog], folder: Path | None = None) -> None:
         """`folder`: where the files lie; by default where the system keeps temporary ones."""
         self._database = database
         self._log = log
@@ -76,7 +71,7 @@ class Snapshots:
             records += count
         return Snapshot(bounds.end, max(position, bounds.end), records, file)
 
-    def _write_page(self, connection: Connection, file: BinaryIO, after: int) -> tuple[int, int] | None:
+    def _write_page(self, connection: Any, file: BinaryIO, after: int) -> tuple[int, int] | None:
         """On a thread: one page behind `after`; its last offset and how many records it added, None at the end."""
         page = self._log(connection).read(EDGE_CONFIG, after, limit=_PAGE_RECORDS)
         if not page:

@@ -47,14 +47,33 @@ class Chore(Protocol):
         ...
 
 
+class Source(Protocol):
+    """Where records are read. Used by one thread. `name` is what it is called where it cannot be read."""
+
+    name: str
+
+    def read(self, topic: str, after: int, *, limit: int, max_bytes: int) -> list[LogRecord]:
+        """See `EventLog.read`."""
+        ...
+
+    def has_changed(self) -> bool:
+        """Whether there may be something new since the last look. Cheap; True at the first look."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A consumer, and the database opened with the rights that it needs and no others. It runs while its seat is held;
-    without a seat, always."""
+    """A consumer, the database opened with the rights that it needs and no others, and where its records come from: the
+    log in that database, unless it is said. It runs while its seat is held; without a seat, always."""
 
     consumer: Consumer
     database: Database
     seat: Seat | None = None
+    source: Source | None = None
 
     @property
     def may_run(self) -> bool:

@@ -22,7 +22,7 @@ _MOST_CONFIG_BYTES = 9 << 20
 _MOST_EVENTS_BYTES = 9 << 20
 _MOST_REPORT_BYTES = 1 << 20
 # As in the log in SQL: an edge that was away longer takes a snapshot.
-_TOMBSTONES_KEPT = timedelta(days=30)
+TOMBSTONES_KEPT = timedelta(days=30)
 # A report is the newest word of an edge; the older ones are soon worth nothing.
 _REPORTS_KEPT = timedelta(days=1)
 
@@ -76,7 +76,7 @@ def topics(sizes: Sizes) -> tuple[Topic, ...]:
             {
                 **in_sync,
                 "cleanup.policy": "compact",
-                "delete.retention.ms": _millis(_TOMBSTONES_KEPT),
+                "delete.retention.ms": _millis(TOMBSTONES_KEPT),
                 "max.message.bytes": str(_MOST_CONFIG_BYTES),
                 # Only segments that are closed are compacted, and few changes take long to fill one.
                 "segment.ms": _millis(timedelta(days=1)),

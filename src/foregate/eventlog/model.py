@@ -8,9 +8,11 @@ The log knows nothing of what a value says; whoever reads stores how far it came
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 LOGIN_EVENTS = "login-events"
 EDGE_CONFIG = "edge-config"
@@ -85,6 +87,18 @@ class EventLog(Protocol):
     def drop_tombstones(self, topic: str, *, before: int, limit: int = 500) -> int:
         """Drop tombstones older than `before` from a compacted topic. A reader who stands below the highest one
         dropped must take a snapshot (`bounds().start` moves there). How many went."""
+        ...
+
+
+class LogAccess(Protocol):
+    """Runs work for asyncio code on what a log is opened with: a transaction's connection, or the log itself."""
+
+    async def read(self, work: Callable[[Any], T]) -> T:
+        """`work(opened)`, which only reads."""
+        ...
+
+    async def write(self, work: Callable[[Any], T]) -> T:
+        """`work(opened)`; what it wrote is kept when this returns."""
         ...
 
 

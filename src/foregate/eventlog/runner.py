@@ -20,11 +20,11 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from foregate.core.clock import Clock, to_micros
 from foregate.core.errors import ErrorCode, ForegateError
-from foregate.eventlog.consumer import Chore, Consumer, Job
+from foregate.eventlog.consumer import Chore, Consumer, Job, Source
 from foregate.eventlog.model import LogRecord
 from foregate.eventlog.seating import Seating
-from foregate.eventlog.sql import SqlLog
-from foregate.eventlog.troubles import Tell, Troubles
+from foregate.eventlog.sql import SqlSource
+from foregate.eventlog.troubles import Troubles
 
 # One read of the log: what a round holds in memory at a time.
 READ_BYTES = 4 << 20
@@ -42,8 +42,6 @@ _LONGEST_WAIT_ROUNDS = 100
 _CHORE_EVERY_SECONDS = 5
 # A log that cannot be read now is tried again after that, so that what is said of it stays little.
 _AWAY_SECONDS = 1.0
-# What the log itself is called where it cannot be read.
-LOG = "log"
 
 _OFFSET = text('SELECT "offset" FROM consumer_offsets WHERE consumer = :consumer AND topic = :topic')
 _ADVANCE = text(
@@ -60,34 +58,35 @@ _SET_ASIDE = text(
 
 
 def run(
-    jobs: Sequence[Job], chores: Sequence[Chore], stop: threading.Event, clock: Clock, tell: Tell = lambda _: None
+    jobs: Sequence[Job], chores: Sequence[Chore], stop: threading.Event, clock: Clock, troubles: Troubles | None = None
 ) -> None:
-    """Take `jobs`, all on one store, forward and do `chores` until `stop` is set; then finish the round and return.
+    """Take `jobs`, all on one log, forward and do `chores` until `stop` is set; then finish the round and return.
     Blocks its thread.
 
     Idle, it looks for news ten times a second. Errors of a job or a chore are logged, told and tried again; nothing is
     lost by a kill at any moment. Of several processes that run the same jobs, one at a time has each (its seat).
     """
     log = structlog.get_logger("foregate.eventlog")
-    troubles = Troubles(tell)
+    troubles = troubles or Troubles(lambda _: None)
     runner = Runner(jobs, clock, troubles, lambda job: job.may_run)
-    # One will do, as all are on one store.
     seating = Seating(list(jobs))
-    watches = [job.database.watch() for job in jobs[:1]]
+    # One look will do, as all are on one log.
+    sources = [runner.source(job) for job in jobs[:1]]
+    log_name = next((source.name for source in sources), "log")
     # Not by the clock: one that was ahead and is put right must not keep chores waiting until it is there again.
     turn, next_chores_at = Turn(moved=True), time.monotonic()
     while not stop.is_set():
         # Asked in any case, so that it takes note of what it has seen.
-        has_news = any([watch.has_changed() for watch in watches])
+        has_news = any([source.has_changed() for source in sources])
         taken = _keep(seating, has_news=has_news)
         if has_news or taken or turn.moved or turn.has_failed:
             try:
                 runner.begin_anew(taken)
                 turn = runner.round()
-                troubles.worked(LOG)
+                troubles.worked(log_name)
             except (ForegateError, DatabaseError) as error:
                 log.error("log_unreadable", error=_why(error))
-                troubles.failed(LOG, _why(error), to_micros(clock()))
+                troubles.failed(log_name, _why(error), to_micros(clock()))
                 turn = Turn(has_failed=True)
                 stop.wait(_AWAY_SECONDS)
         if time.monotonic() >= next_chores_at:
@@ -96,8 +95,8 @@ def run(
             next_chores_at = time.monotonic() + (0 if has_more else _CHORE_EVERY_SECONDS)
         stop.wait(0 if turn.is_behind else PAUSE_SECONDS if turn.moved else IDLE_SECONDS)
     seating.leave()
-    for watch in watches:
-        watch.close()
+    for source in sources:
+        source.close()
 
 
 def _keep(seating: Seating, *, has_news: bool) -> list[Job]:
@@ -165,6 +164,7 @@ class Runner:
         self._troubles = troubles or Troubles(lambda _: None)
         self._log = structlog.get_logger("foregate.eventlog")
         self._progress: dict[str, _Progress] = {}
+        self._sources: dict[int, Source] = {}
 
     def begin_anew(self, jobs: Sequence[Job]) -> None:
         """Another process has run these since: where they stand is asked for again."""
@@ -180,6 +180,12 @@ class Runner:
         has_failed = any(progress.has_failed for progress in self._progress.values())
         return Turn(any(turn.moved for turn in turns), any(turn.is_behind for turn in turns), has_failed)
 
+    def source(self, job: Job) -> Source:
+        """Where the job's records come from."""
+        if job.source is not None:
+            return job.source
+        return self._sources.setdefault(id(job), SqlSource(job.database))
+
     def _side_by_side(self) -> list[list[Job]]:
         groups: dict[tuple[str, int, bool], list[Job]] = {}
         for job in filter(self._may_run, self._jobs):
@@ -192,7 +198,8 @@ class Runner:
 
     def _take(self, group: list[Job]) -> Turn:
         progress = self._of(group[0])
-        reads = _Reads(group[0], progress.offset, is_careful=progress.is_careful)
+        topic = group[0].consumer.topic
+        reads = _Reads(self.source(group[0]), topic, progress.offset, is_careful=progress.is_careful)
         portions = [_Portion(job) for job in group]
         for records in reads:
             for record in records:
@@ -270,8 +277,9 @@ class _Reads:
     """A round's records after `began_at`, read piece by piece. Afterwards `offset` is the last one's; `skipped` counts
     records that had been trimmed before they were read; `is_cut` says that more may be there."""
 
-    def __init__(self, job: Job, offset: int, *, is_careful: bool) -> None:
-        self._job = job
+    def __init__(self, source: Source, topic: str, offset: int, *, is_careful: bool) -> None:
+        self._source = source
+        self._topic = topic
         self._limit, self._most = (1, 1) if is_careful else (READ_RECORDS, ROUND_READS)
         self.began_at = self.offset = offset
         self.records = 0
@@ -293,9 +301,7 @@ class _Reads:
                 return
 
     def _read(self) -> list[LogRecord]:
-        topic = self._job.consumer.topic
-        with self._job.database.read() as connection:
-            return SqlLog(connection).read(topic, self.offset, limit=self._limit, max_bytes=READ_BYTES)
+        return self._source.read(self._topic, self.offset, limit=self._limit, max_bytes=READ_BYTES)
 
 
 @dataclass(slots=True)

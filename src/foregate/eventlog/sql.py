@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
+from foregate.database.engine import Database, Watch
 from foregate.eventlog.model import RECORD_OVERHEAD_BYTES, Bounds, Entry, LogRecord, check_growing
 
 _ADVANCE = text(
@@ -123,3 +124,29 @@ class SqlLog:
             self._connection.execute(_DROP_ONE, [{"topic": topic, "offset": offset} for offset in offsets])
             self._connection.execute(_SHRINK, {"topic": topic, "upto": offsets[-1], "size": 0})
         return len(offsets)
+
+
+class SqlSource:
+    """The log in a database as a consumer's `Source`."""
+
+    name = "log"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._watch: Watch | None = None
+
+    def read(self, topic: str, after: int, *, limit: int, max_bytes: int) -> list[LogRecord]:
+        """See `Source.read`. One transaction."""
+        with self._database.read() as connection:
+            return SqlLog(connection).read(topic, after, limit=limit, max_bytes=max_bytes)
+
+    def has_changed(self) -> bool:
+        """See `Source.has_changed`."""
+        if self._watch is None:
+            self._watch = self._database.watch()
+        return self._watch.has_changed()
+
+    def close(self) -> None:
+        """See `Source.close`. The database itself stays open."""
+        if self._watch is not None:
+            self._watch.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,21 +21,24 @@ Tell = Callable[[tuple[Trouble, ...]], None]
 
 
 class Troubles:
-    """The troubles of one worker, by name. Used by one thread."""
+    """The troubles of one worker, by name. Safe between threads."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
         self._known: dict[str, Trouble] = {}
+        self._lock = threading.Lock()
 
     def failed(self, name: str, reason: str, now: int) -> None:
         """`name` has failed at `now` (microseconds), and is going to be tried again."""
-        known = self._known.get(name)
-        self._know({**self._known, name: Trouble(name, reason, known.since if known else now)})
+        with self._lock:
+            known = self._known.get(name)
+            self._know({**self._known, name: Trouble(name, reason, known.since if known else now)})
 
     def worked(self, name: str) -> None:
         """What `name` had to do is done."""
-        if name in self._known:
-            self._know({other: trouble for other, trouble in self._known.items() if other != name})
+        with self._lock:
+            if name in self._known:
+                self._know({other: trouble for other, trouble in self._known.items() if other != name})
 
     def _know(self, found: dict[str, Trouble]) -> None:
         if found != self._known:

@@ -21,7 +21,7 @@ from foregate.core.errors import invalid
 from foregate.database.engine import AsyncDatabase
 from foregate.database.journal import enqueue
 from foregate.database.records_schema import accounts, applications, ingress_hostnames, service_tokens
-from foregate.eventlog.model import EDGE_CONFIG, EventLog
+from foregate.eventlog.model import EDGE_CONFIG, EventLog, LogAccess
 
 # Some 20 ms of the writer's time: changes of the API wait no longer for it.
 PAGE = 500
@@ -49,9 +49,9 @@ class RebuildApi:
     def __init__(
         self,
         records: AsyncDatabase,
-        telemetry: AsyncDatabase,
+        telemetry: LogAccess,
         *,
-        event_log: Callable[[Connection], EventLog],
+        event_log: Callable[[Any], EventLog],
         compile_record: Callable[[Connection, str], dict[str, Any] | None],
         wake: Callable[[], None],
         clock: Clock,

@@ -23,7 +23,7 @@ from foregate.access.applications.groups_api import GroupsApi
 from foregate.access.applications.policies_api import PoliciesApi
 from foregate.access.events.api import EventsApi
 from foregate.access.events.edges_api import EdgesApi
-from foregate.access.events.intake import Arrivals, EventIntake
+from foregate.access.events.intake import Arrivals
 from foregate.access.events.last_seen import TelemetryLastSeen
 from foregate.access.organization.api import KeysApi, OrganizationApi
 from foregate.access.organization.edge_config import compile_account, keys_compiler
@@ -45,7 +45,6 @@ from foregate.edge.feed import FeedParts, feed_router
 from foregate.edge.feed_gates import KeyGate
 from foregate.edge.followers import Followers
 from foregate.edge.publisher import CompileRecord, Publisher
-from foregate.eventlog.sql import SqlLog
 from foregate.identity.api import IdentityApi
 from foregate.identity.api_tokens_api import ApiTokensApi
 from foregate.identity.credentials import Credentials
@@ -57,6 +56,7 @@ from foregate.services.bootstrap import bootstrap
 from foregate.services.feed_port import FeedPort, JoinedEdges, edge_secrets, listen_for_edges, prepare_feed_port
 from foregate.services.home import open_home
 from foregate.services.listening import listen
+from foregate.services.logs import Logs, open_logs
 from foregate.services.settings import PREFIX, Settings
 from foregate.services.stores import stores_of, when_there
 from foregate.services.web import serve
@@ -66,6 +66,7 @@ from foregate.tunnels.edge_config import compile_record as compile_ingress
 
 # Signing keys are replaced and taken back on days, so a look each minute is early enough.
 _ROTATION_EVERY_SECONDS = 60.0
+_LOG_RETRY_SECONDS = 1.0
 
 
 async def run(
@@ -95,12 +96,13 @@ async def run(
         bootstrap(database, home, master_key, set_ups, utc_now())
         with database.write() as connection:
             feed_port = prepare_feed_port(connection, settings, feed_listener, master_key, utc_now())
-        return _Parts(records, telemetry, master_key, set_ups, feed_port, home.run)
+        logs = open_logs(settings, home, telemetry)
+        return _Parts(records, telemetry, logs, master_key, set_ups, feed_port, home.run)
 
     try:
         parts = await when_there(prepare, told)
         if parts is not None:
-            await _serve(parts, listener, told)
+            await _serve_and_close(parts, listener, told)
     finally:
         telemetry.close()
         records.close()
@@ -112,21 +114,31 @@ class _Parts:
 
     records: AsyncDatabase
     telemetry: AsyncDatabase
+    logs: Logs
     master_key: MasterKey
     set_ups: tuple[AccountSetUp, ...]
     feed_port: FeedPort | None
     run_folder: Path
 
 
+async def _serve_and_close(parts: _Parts, listener: socket.socket, told: asyncio.Event) -> None:
+    try:
+        await _serve(parts, listener, told)
+    finally:
+        await asyncio.to_thread(parts.logs.close)
+
+
 async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) -> None:
     records, telemetry, master_key = parts.records, parts.telemetry, parts.master_key
-    intake = EventIntake(telemetry, utc_now)
-    followers = Followers(telemetry, SqlLog, folder=parts.run_folder)
+    logs = parts.logs
+    intake = logs.intake
+    followers = Followers(logs.following, logs.event_log, folder=parts.run_folder)
     compile_record = _compiler(master_key)
     publisher = Publisher(
         records,
         telemetry,
-        event_log=SqlLog,
+        log_access=logs.publishing,
+        event_log=logs.event_log,
         compile_record=compile_record,
         mac_key=master_key.record_mac_key(),
         notify=followers.publish,
@@ -144,8 +156,8 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
     changes = Changes(records, lambda _seq: publisher.wake())
     rebuild = RebuildApi(
         records,
-        telemetry,
-        event_log=SqlLog,
+        logs.publishing,
+        event_log=logs.event_log,
         compile_record=compile_record,
         wake=publisher.wake,
         clock=utc_now,
@@ -162,7 +174,7 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
             memberships.forget()
 
     async def telemetry_changed() -> None:
-        await followers.catch_up()
+        await logs.catch_up(followers)
         await intake.look()
         await publisher.keep_seat()
 
@@ -170,18 +182,13 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
         followers.close()
         intake.arrivals.end()
 
-    try:
-        await followers.start()
-        app = create_app(products, credentials, routers=[feed_router(feed)])
-        await _while_alive(
-            _both(serve(app, listener, told, before_drain=end_streams), joined.serve(feed, credentials, told)),
-            publisher.run(),
-            _rotate_keys(records, master_key, publisher),
-            records.follow(records_changed),
-            telemetry.follow(telemetry_changed),
-        )
-    finally:
-        intake.close()
+    app = create_app(products, credentials, routers=[feed_router(feed)])
+    await _while_alive(
+        _both(serve(app, listener, told, before_drain=end_streams), joined.serve(feed, credentials, told)),
+        _publish(logs, followers, publisher, telemetry.follow(telemetry_changed)),
+        _rotate_keys(records, master_key, publisher),
+        records.follow(records_changed),
+    )
 
 
 def _products(parts: _Parts, changes: Changes, arrivals: Arrivals, credentials: Credentials) -> list[Operations]:
@@ -218,6 +225,20 @@ def _compiler(master_key: MasterKey) -> CompileRecord:
         return compilers[kind](connection, name)
 
     return compile_record
+
+
+async def _publish(
+    logs: Logs, followers: Followers, publisher: Publisher, following: Coroutine[Any, Any, None]
+) -> None:
+    """Carry changes to the edges, once the log can be read."""
+    while True:
+        try:
+            await followers.start()
+            break
+        except ForegateError as error:
+            structlog.get_logger("foregate.api").error("log_unreadable", error=error.message, detail=error.detail)
+            await asyncio.sleep(_LOG_RETRY_SECONDS)
+    await asyncio.gather(publisher.run(), logs.watch(followers), following)
 
 
 async def _rotate_keys(records: AsyncDatabase, master_key: MasterKey, publisher: Publisher) -> None:

@@ -26,6 +26,7 @@ from foregate.services.engines import find_workers
 from foregate.services.expulsion import require_not_expelled
 from foregate.services.folding import read_folding
 from foregate.services.home import Home
+from foregate.services.kafka import look_at_kafka
 from foregate.services.peppers import unknown_peppers
 from foregate.services.ports import find_port_holder, is_free
 from foregate.services.settings import FILE_NAME, PREFIX, Settings
@@ -80,6 +81,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_database(settings),
         *_peppers(settings, home),
         *_private_files(home),
+        *_kafka(settings, home),
         *_ports(settings, home),
         _running(home),
         _edge(home),
@@ -243,6 +245,15 @@ def _running(home: Home) -> Finding:
     if status.is_ready:
         return Finding("foregate up", f"ready, process {status.pid}")
     return Finding("foregate up", f"process {status.pid}, not ready", f"{status.problem}; see {home.logs}")
+
+
+def _kafka(settings: Settings, home: Home) -> Iterator[Finding]:
+    if not settings.kafka:
+        return
+    try:
+        yield Finding("kafka", look_at_kafka(settings, home))
+    except ForegateError as error:
+        yield Finding("kafka", "not usable", error.message.removesuffix("."))
 
 
 def _edge(home: Home) -> Finding:

@@ -29,6 +29,7 @@ from foregate.engines.haproxy.config import Bind, Files
 from foregate.engines.haproxy.config import Settings as EngineSettings
 from foregate.engines.haproxy.process import ConfigurationRefused, Workers
 from foregate.engines.haproxy.render import render
+from foregate.services.edge_link import link_of
 from foregate.services.expulsion import note_expulsion, require_not_expelled
 from foregate.services.home import Home, open_home, read_facts, read_private
 from foregate.services.settings import PREFIX, Settings, url_host
@@ -48,8 +49,12 @@ async def run(settings: Settings, told: asyncio.Event) -> None:
     owner = _worker_owner(settings)
     paths = edge_paths(home, worker_user=settings.edge_user if owner else "")
     compiler = HaproxyCompiler(settings, paths, is_own_user=owner is None)
+    identity = _identity(settings, home)
     agent_settings = AgentSettings(
-        identity=_identity(settings, home), spool_max_bytes=settings.spool_max_bytes, worker_owner=owner
+        identity=identity,
+        link=link_of(settings, home, identity, paths),
+        spool_max_bytes=settings.spool_max_bytes,
+        worker_owner=owner,
     )
     try:
         await Agent(agent_settings, paths, Workers(binary), compiler).run(told)

@@ -78,16 +78,23 @@ def read_folding(home: Home, telemetry: Store, now: datetime) -> Folding:
     failing = tuple(failure for worker in _workers(home) for failure in _failing(home, worker))
     problems = [f"{one.name} keeps failing since {one.since}: {one.reason}" for one in failing]
     states: list[store.ConsumerState] = []
+    aside: list[store.MessagesAside] = []
     if telemetry.exists():
         try:
             with telemetry.look_into() as connection:
                 states = store.consumers(connection, EVENT_CONSUMERS)
+                aside = store.messages_aside(connection)
         except DatabaseError as error:
             problems.append(f"{telemetry.where} cannot be read: {error.orig}")
         except ForegateError as error:
             problems.append(error.message)
     consumers = tuple(_report(state) for state in states)
     problems += [sentence for state in states for sentence in _sentences(state, now)]
+    problems += [
+        f"{found.consumer} has set aside {found.count} messages of {found.topic.partition('@')[0]}, the first at "
+        f"{format_time(from_micros(found.since))}: {found.reason}"
+        for found in aside
+    ]
     return Folding(consumers, failing, tuple(problems))
 
 

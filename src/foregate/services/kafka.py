@@ -19,12 +19,15 @@ from foregate.core.secrets import Secret
 from foregate.eventlog.kafka_access import KafkaAccess, Login, require_client
 from foregate.eventlog.kafka_plan import API_USER, EDGE_USER_PREFIX, WORKER_USER, Sizes, grants, topics
 from foregate.eventlog.kafka_setup import Finding, KafkaSetup
+from foregate.eventlog.kafka_source import require_topics
+from foregate.eventlog.model import EDGE_CONFIG, EDGE_REPORTS, LOGIN_EVENTS
 from foregate.services.home import Home, read_private
 from foregate.services.settings import PREFIX, Settings
 
 OWN_EDGE = "local"
 _EDGE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 _PASSWORD_BYTES = 24
+_TOPICS = (EDGE_CONFIG, LOGIN_EVENTS, EDGE_REPORTS)
 
 
 def kafka_access(settings: Settings, home: Home, process: str) -> KafkaAccess:
@@ -32,11 +35,23 @@ def kafka_access(settings: Settings, home: Home, process: str) -> KafkaAccess:
     require_client()
     if settings.kafka_security == "plaintext":
         return KafkaAccess(settings.kafka)
-    path = home.kafka / f"{process}.login"
+    path = _login_path(home, process)
     if not path.exists():
         message = f"{path} is missing: it holds this process's user of Kafka; make it with: foregate kafka setup"
         raise ForegateError(ErrorCode.UNAVAILABLE, message)
     return KafkaAccess(settings.kafka, read_login(path), _ca_file(home))
+
+
+def has_login(settings: Settings, home: Home, process: str) -> bool:
+    """Whether the process has a user of Kafka, or needs none."""
+    return settings.kafka_security == "plaintext" or _login_path(home, process).exists()
+
+
+def look_at_kafka(settings: Settings, home: Home) -> str:
+    """Where it is, in words. ForegateError(UNAVAILABLE) with a sentence where a process of this home cannot use it."""
+    for process, topics_of in (("api", _TOPICS), ("worker", (LOGIN_EVENTS, EDGE_REPORTS))):
+        require_topics(kafka_access(settings, home, process), topics_of)
+    return f"{len(_TOPICS)} topics at {settings.kafka}"
 
 
 def admin_access(settings: Settings, home: Home, login: Login | None) -> KafkaAccess:
@@ -87,6 +102,10 @@ def read_login(path: Path) -> Login:
     if not (user and colon and password):
         raise ForegateError(ErrorCode.UNAVAILABLE, f"{path} is damaged; it holds one line, <user>:<password>.")
     return Login(user, Secret(password))
+
+
+def _login_path(home: Home, process: str) -> Path:
+    return home.kafka / f"{process}.login"
 
 
 def _login(path: Path, user: str) -> Login:

@@ -13,8 +13,11 @@ from foregate.core.clock import utc_now
 from foregate.database.telemetry_schema import RETENTION
 from foregate.eventlog.runner import run as run_consumers
 from foregate.eventlog.seating import SeatedChore
+from foregate.eventlog.troubles import Troubles
+from foregate.services.carrying import Carrying
 from foregate.services.folding import tell
 from foregate.services.home import open_home
+from foregate.services.kafka import kafka_access
 from foregate.services.priority import give_way
 from foregate.services.settings import Settings
 from foregate.services.stores import stores_of, when_there
@@ -33,14 +36,18 @@ async def run(settings: Settings, told: asyncio.Event, *, name: str) -> None:
     chore = SeatedChore(retention, housekeeping)
     # What a worker that was killed has left says nothing of this one.
     home.troubles(name).unlink(missing_ok=True)
-    tell_home = partial(tell, home, name)
-    running = asyncio.create_task(asyncio.to_thread(run_consumers, jobs, [chore], stop, utc_now, tell_home))
+    troubles = Troubles(partial(tell, home, name))
+    running = [asyncio.to_thread(run_consumers, jobs, [chore], stop, utc_now, troubles)]
+    if settings.kafka:
+        carrying = Carrying(kafka_access(settings, home, "worker"), telemetry, troubles)
+        running.append(asyncio.to_thread(carrying.run, stop))
+    tasks = [asyncio.create_task(one) for one in running]
     ending = asyncio.create_task(told.wait())
-    await asyncio.wait({running, ending}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({*tasks, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
     stop.set()
     try:
-        await running
+        await asyncio.gather(*tasks)
     finally:
         chore.leave()
         for database in (housekeeping, *(job.database for job in jobs)):

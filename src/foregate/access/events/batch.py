@@ -13,36 +13,45 @@ from dataclasses import dataclass
 import orjson
 
 from foregate.core.errors import ErrorCode, ForegateError, invalid
+from foregate.edge.event_message import VERSION, encode
 from foregate.eventlog.model import LogRecord
 from foregate.eventlog.packing import TooLong, Unpackable, pack, unpack, unpack_known
 
-VERSION = 1
 # An agent sends about four mebibytes of lines at a time; this bounds what a broken one can make us unpack.
 MAX_RAW_BYTES = 16 << 20
 MAX_BODY_BYTES = 8 << 20
 _WORKER = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_EDGE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # A spool file of a million terabytes is a mistake.
 _MAX_POSITION = 2**60
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolBatch:
-    """Whole lines of a worker's spool file from byte `start` on. `is_final`: the file ends with them.
+    """`size_bytes` of whole lines of a worker's spool file from byte `start` on. `is_final`: the file ends with them.
 
-    `packed` is `lines` under zlib as the edge sent it, so that a batch taken whole is not packed again.
+    `packed` is the lines under zlib as the edge sent them, so that a batch taken whole is not packed again.
     """
 
     edge_id: str
     worker: str
     start: int
-    lines: bytes
+    size_bytes: int
     is_final: bool
     packed: bytes
 
     @property
     def end(self) -> int:
         """The first byte after the batch."""
-        return self.start + len(self.lines)
+        return self.start + self.size_bytes
+
+    @property
+    def lines(self) -> bytes:
+        """The lines, unpacked at each call. Raises UnreadableBatch."""
+        try:
+            return unpack_known(self.packed, self.size_bytes) if self.size_bytes else b""
+        except Unpackable as error:
+            raise UnreadableBatch(f"the batch cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +84,44 @@ def parse_batch(edge_id: str, worker: str, start: int, is_final: bool, body: byt
     lines = _unpack(body) if body else b""
     if lines and not lines.endswith(b"\n"):
         raise invalid("A batch holds whole lines; the last one has no end.")
-    return SpoolBatch(edge_id, worker, start, lines, is_final, body)
+    return SpoolBatch(edge_id, worker, start, len(lines), is_final, body)
 
 
 def to_value(batch: SpoolBatch, start: int, end: int) -> bytes:
     """The log record's value for the bytes `start` to `end` (places in the spool file) of the batch."""
     is_whole = start == batch.start and end == batch.end
-    lines = batch.lines[start - batch.start : end - batch.start]
-    about = {"v": VERSION, "edge": batch.edge_id, "worker": batch.worker, "start": start, "size": len(lines)}
-    return orjson.dumps(about) + b"\n" + (batch.packed if is_whole else pack(lines))
+    packed = batch.packed if is_whole else pack(batch.lines[start - batch.start : end - batch.start])
+    about = {"v": VERSION, "edge": batch.edge_id, "worker": batch.worker, "start": start, "size": end - start}
+    return orjson.dumps(about) + b"\n" + packed
+
+
+def to_message(batch: SpoolBatch) -> bytes:
+    """The batch on its way to whoever takes it in: as it stands in the log, and whether the file ends with it."""
+    return encode(batch.edge_id, batch.worker, batch.start, batch.size_bytes, batch.packed, is_final=batch.is_final)
+
+
+def read_message(message: bytes) -> SpoolBatch:
+    """The inverse. The lines themselves are not looked at. Raises UnreadableBatch."""
+    head, _, packed = message.partition(b"\n")
+    try:
+        about = orjson.loads(head)
+        found = SpoolBatch(
+            about["edge"], about["worker"], about["start"], about["size"], bool(about.get("final")), packed
+        )
+        if about["v"] != VERSION:
+            raise UnreadableBatch("unknown batch version")
+        is_good = (
+            _EDGE.fullmatch(found.edge_id)
+            and _WORKER.fullmatch(found.worker)
+            and type(found.start) is type(found.size_bytes) is int
+            and 0 <= found.start < _MAX_POSITION
+            and 0 <= found.size_bytes <= MAX_RAW_BYTES
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise UnreadableBatch(f"the batch cannot be read: {type(error).__name__}") from error
+    if not is_good:
+        raise UnreadableBatch("the batch says what no edge says")
+    return found
 
 
 def read_batch(record: LogRecord) -> StoredBatch:

@@ -29,8 +29,6 @@ from foregate.api.paging import PageInfo
 from foregate.core.clock import Clock, to_micros
 from foregate.core.errors import invalid, not_found
 from foregate.database.engine import AsyncDatabase
-from foregate.eventlog.model import EDGE_CONFIG
-from foregate.eventlog.sql import SqlLog
 
 _WORKERS_SHOWN = 200
 _LATEST = 1e11  # Unix seconds; what an edge sends is its own word
@@ -61,11 +59,11 @@ class EdgesApi:
         """Every edge that is not revoked, those that never reported included. A token that is bound to an account is
         told which records of that account an edge refused or holds, and of no others."""
         edges = await self._records.read(store.live_edges)
+        end = await self._records.read(store.published_end)
 
         def read(telemetry: Connection) -> list[EdgeView]:
             reports = {report.edge_id: report for report in store.edge_reports(telemetry)}
             workers = store.workers(telemetry, _WORKERS_SHOWN)
-            end = SqlLog(telemetry).bounds(EDGE_CONFIG).end
             return [self._edge_view(edge, reports.get(edge.id), workers, end) for edge in edges]
 
         items = await self._telemetry.read(read)
@@ -93,9 +91,8 @@ class EdgesApi:
 
         def read(telemetry: Connection) -> list[EdgeReceiptView]:
             reports = {report.edge_id: report for report in store.edge_reports(telemetry)}
-            newest = store.newest_in_log(telemetry, change.record_key)
             progress = store.progress(telemetry, change.sent_as or change.seq)
-            return [receipt_of(edge, change, newest, reports.get(edge.id), progress) for edge in edges]
+            return [receipt_of(edge, change, reports.get(edge.id), progress) for edge in edges]
 
         view: ChangeView = {
             "seq": change.seq,

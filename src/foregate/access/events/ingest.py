@@ -65,13 +65,19 @@ def take_in(connection: Connection, batch: SpoolBatch, now: datetime) -> Receipt
     is_final = int(batch.is_final or was_final)
     if known is None or taken or is_final > was_final or reached > position:
         connection.execute(_MOVE, {**who, "next": reached, "is_final": is_final, "at": at})
-    return Receipt(reached, taken, len(batch.lines) - taken, lost)
+    return Receipt(reached, taken, batch.size_bytes - taken, lost)
+
+
+def position_of(connection: Connection, edge_id: str, worker: str) -> int:
+    """How far a worker's spool file has been taken in."""
+    known = connection.execute(_POSITION, {"edge": edge_id, "worker": worker}).first()
+    return 0 if known is None else int(known.next_byte)
 
 
 def _missing(connection: Connection, batch: SpoolBatch, position: int, at: int) -> list[tuple[int, int]]:
     """The spans of the batch that are not in the log: what lies in a gap (which shrinks by it), and what is ahead."""
     spans: list[tuple[int, int]] = []
-    if batch.start < position and batch.lines:
+    if batch.start < position and batch.size_bytes:
         who = {"edge": batch.edge_id, "worker": batch.worker}
         rows = connection.execute(_GAPS, {**who, "start": batch.start, "end": batch.end}).all()
         for first, end in rows:

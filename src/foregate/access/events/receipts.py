@@ -7,15 +7,13 @@ from foregate.access.events.store import Edge, EdgeReport, OutboxRow, Progress
 from foregate.access.events.views import EdgeReceiptView, moment
 
 
-def receipt_of(
-    edge: Edge, change: OutboxRow, newest: int | None, report: EdgeReport | None, progress: Progress
-) -> EdgeReceiptView:
-    """The edge's receipt. `newest` is the seq of the key's record in the log, `progress` is about `change.sent_as`.
+def receipt_of(edge: Edge, change: OutboxRow, report: EdgeReport | None, progress: Progress) -> EdgeReceiptView:
+    """The edge's receipt. `progress` is about `change.sent_as`.
 
     An edge that has applied a later seq has applied this one, or a newer state of the same thing.
     """
     receipt: EdgeReceiptView = {"id": edge.id, "name": edge.name, "state": "pending", "at": None, "reason": ""}
-    if change.sent_as is None or newest is None or newest < change.sent_as:
+    if change.sent_as is None:
         return {**receipt, "reason": "not published yet"}
     if edge.id in progress.refused:
         reason, at = progress.refused[edge.id]

@@ -25,6 +25,7 @@ ROLLUPS_KEPT = 90 * _DAY
 # An edge that was away longer takes a snapshot; until then it must still learn what is gone.
 TOMBSTONES_KEPT = 30 * _DAY
 RECEIPTS_KEPT = 90 * _DAY
+MESSAGES_ASIDE_KEPT = 30 * _DAY
 # Far longer than any spool waits: a batch of a worker that is forgotten would be taken in twice.
 ENDED_WORKERS_KEPT = 180 * _DAY
 
@@ -34,6 +35,8 @@ _BLOCKS = text(
 )
 _MALFORMED = text('DELETE FROM malformed_lines WHERE "offset" <= :start')
 _POISON = text('DELETE FROM poison_records WHERE topic = :topic AND "offset" <= :start')
+# Of topics that are not in this log: whoever has not looked at it for so long does not miss it.
+_MESSAGES = text("DELETE FROM poison_records WHERE topic <> :topic AND at < :before")
 _ROLLUPS = text("DELETE FROM rollups WHERE minute < :minute")
 # Of each edge the newest row stays: it says how far the edge is.
 _PROGRESS = text(
@@ -99,6 +102,7 @@ class Retention:
             connection.execute(_ROLLUPS, {"minute": (now - _micros(ROLLUPS_KEPT)) // 60_000_000})
             connection.execute(_PROGRESS, {"before": now - _micros(RECEIPTS_KEPT)})
             connection.execute(_REFUSALS, {"before": now - _micros(RECEIPTS_KEPT)})
+            connection.execute(_MESSAGES, {"topic": LOGIN_EVENTS, "before": now - _micros(MESSAGES_ASIDE_KEPT)})
             before = now - _micros(ENDED_WORKERS_KEPT)
             ended = connection.execute(_ENDED, {"before": before, "limit": _STEP_ROWS}).all()
             for table in _WORKER_TABLES:

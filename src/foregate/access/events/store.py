@@ -13,8 +13,8 @@ from sqlalchemy import Connection, bindparam, select, text
 
 from foregate.core.decision import Reason
 from foregate.database.records_schema import applications, audit, edges, ingress_hostnames, outbox, service_tokens
-from foregate.database.telemetry_schema import last_seen, log_records
-from foregate.eventlog.model import EDGE_CONFIG, LOGIN_EVENTS
+from foregate.database.telemetry_schema import last_seen
+from foregate.eventlog.model import LOGIN_EVENTS
 
 _CHUNK = 500
 
@@ -30,6 +30,11 @@ _CONSUMER = text(
     "FROM (SELECT :consumer AS consumer, :topic AS topic) AS n "
     "LEFT JOIN consumer_offsets AS c ON c.consumer = n.consumer AND c.topic = n.topic "
     "LEFT JOIN log_topics AS t ON t.topic = n.topic"
+)
+# What the worker's intake could not take, by partition. Those consumers read topics that are not in this log.
+_ASIDE = text(
+    "SELECT p.consumer, p.topic, count(*), min(p.at), max(p.reason) FROM poison_records AS p "
+    "WHERE p.topic <> :topic GROUP BY p.consumer, p.topic ORDER BY p.consumer, p.topic"
 )
 _UNREAD_AT = text(
     'SELECT at FROM log_records WHERE topic = :topic AND "offset" > coalesce((SELECT "offset" FROM consumer_offsets '
@@ -91,6 +96,17 @@ class ConsumerState:
     unread_at: int | None
     aside_at: int | None
     aside_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesAside:
+    """Messages of a topic that a consumer has set aside, the first at `since`, and why one of them was."""
+
+    consumer: str
+    topic: str
+    count: int
+    since: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +214,11 @@ def consumers(telemetry: Connection, names: Iterable[str]) -> list[ConsumerState
     ]
 
 
+def messages_aside(telemetry: Connection) -> list[MessagesAside]:
+    """What could not be taken in from topics outside of this log."""
+    return [MessagesAside(*row) for row in telemetry.execute(_ASIDE, {"topic": LOGIN_EVENTS})]
+
+
 def unread_at(telemetry: Connection, consumer: str) -> int | None:
     """When the oldest batch that `consumer` has not read was taken in, None if it has read all."""
     found = telemetry.execute(_UNREAD_AT, {"topic": LOGIN_EVENTS, "consumer": consumer}).scalar()
@@ -239,11 +260,10 @@ def progress(telemetry: Connection, seq: int) -> Progress:
     )
 
 
-def newest_in_log(telemetry: Connection, record_key: str) -> int | None:
-    """The seq of the key's record in topic `edge-config`, None if there is none."""
-    query = select(log_records.c.offset).where(log_records.c.topic == EDGE_CONFIG, log_records.c.key == record_key)
-    found = telemetry.execute(query).scalar()
-    return None if found is None else int(found)
+def published_end(records: Connection) -> int:
+    """The highest seq that the log has, 0 before the first."""
+    published = select(outbox.c.seq).where(outbox.c.published_at.is_not(None))
+    return int(records.execute(published.order_by(outbox.c.seq.desc()).limit(1)).scalar() or 0)
 
 
 def live_edges(records: Connection) -> list[Edge]:
