@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.invariants import Figures
-from harness.strikes import Strike
+from harness.strikes import Blow, Strike
 
 
 @dataclass(slots=True)
@@ -30,7 +30,10 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, strikes in their order."""
-        strikes = [{**asdict(strike), "blow": strike.blow.value} for strike in self.strikes]
+        strikes = [
+            {**asdict(strike), "blows": {name: blow.value for name, blow in strike.blows.items()}}
+            for strike in self.strikes
+        ]
         figures = None if self.figures is None else asdict(self.figures)
         return {
             "database": self.database,
@@ -84,16 +87,15 @@ def _of_runs(runs: list[Run]) -> str:
 def _of_strikes(strikes: list[Strike]) -> str:
     """By kind of victim: how often it met which, and how long until all was well."""
     lines = ["| struck | killed | paused | ended | well again: median | longest |", "|---|---|---|---|---|---|"]
-    kinds = sorted({_kind(strike) for strike in strikes})
-    for kind in kinds:
-        own = [strike for strike in strikes if _kind(strike) == kind]
-        counts = Counter(strike.blow.name for strike in own)
-        seconds = [max(0.0, strike.healed_seconds) for strike in own]
-        times = f"{statistics.median(seconds):.1f} s | {max(seconds):.1f} s"
-        lines.append(f"| {kind} | {counts['KILL']} | {counts['PAUSE']} | {counts['END']} | {times} |")
-    return "\n".join(lines) + "\n"
+    counts = Counter((_kind(name), blow) for strike in strikes for name, blow in strike.blows.items())
+    for kind in sorted({kind for kind, _ in counts}):
+        seconds = [max(0.0, strike.healed_seconds) for strike in strikes if kind in map(_kind, strike.blows)]
+        figures = " | ".join(str(counts[kind, blow]) for blow in Blow)
+        lines.append(f"| {kind} | {figures} | {statistics.median(seconds):.1f} s | {max(seconds):.1f} s |")
+    pairs = sum(1 for strike in strikes if len(strike.blows) > 1)
+    return "\n".join(lines) + f"\n\n{len(strikes)} strikes, {pairs} of them at two at once.\n"
 
 
-def _kind(strike: Strike) -> str:
+def _kind(victim: str) -> str:
     """The victim without its number."""
-    return strike.victim.partition("-")[0]
+    return victim.partition("-")[0]

@@ -265,7 +265,7 @@ class Edge:
     def ask(
         self, number: int | None, path: str = "/", host: str = HOST, version: int = 1
     ) -> tuple[int, dict[str, Any]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=10)
         try:
             connection.request("GET", path, headers=headers_for(number, host, version))
             response = connection.getresponse()

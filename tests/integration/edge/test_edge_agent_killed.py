@@ -109,7 +109,7 @@ async def test_a_worker_is_found_although_the_roster_is_lost(running: World) -> 
     edge = running.edge
     await running.serve(1, 2)
     with Clients(edge, 1) as clients:
-        # Until its assertion is remembered, a request needs an agent that is there within three seconds.
+        # Until its assertion is remembered, a request needs an agent that is there within eight seconds.
         await eventually(lambda: edge.hot_entries() == 1)
         await edge.signal(signal.SIGKILL)
         before = workers(running)

@@ -106,15 +106,18 @@ class PostgresqlDatabase:
 
     def roll_back(self, connection: Connection) -> None:
         """See `Database.roll_back`."""
+        is_clean = _is_open(connection)
         try:
-            if _is_open(connection):
+            if is_clean:
                 _raw(connection).rollback()
             elif not connection.closed and not connection.invalidated:
                 connection.invalidate()
         except psycopg.Error:
+            is_clean = False
+        if not is_clean and not connection.closed:
+            # One that is lost SQLAlchemy would roll back once more as it closes it, and raise what comes of that.
             connection.invalidate()
-        finally:
-            connection.close()
+        connection.close()
 
     def lock(self, name: str) -> PostgresqlLock:
         """See `Database.lock`."""

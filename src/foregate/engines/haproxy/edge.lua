@@ -9,10 +9,11 @@
 -- "hot" is the key of the hot entry that the agent may add for next time, "tag" the secret (see maps.py) that it is for.
 --   {"metadata":true,"app":"<id>","host":"<host>"}
 --   {"assertion":"<jwt>"}
--- Any other answer, or none: asked again, for three seconds in all.
+-- Any other answer, or none: asked again, for eight seconds in all. A whole home that starts anew on a busy machine may
+-- need five until its agent is there; many clients wait no longer than ten.
 
 local agent = ...
-local PATIENCE_MS = 3000
+local PATIENCE_MS = 8000
 local EVERY_MS = 100
 
 -- See overlay_text in maps.py.
