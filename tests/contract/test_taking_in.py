@@ -72,7 +72,7 @@ class Pipeline:
         if self.broker is not None:
             for carrier in self.carriers:
                 source = KafkaSource(KafkaAccess(self.broker.servers), carrier.topic)
-                self._all(Runner([Job(carrier, self._open(EVENT_INTAKE), source)], lambda: NOON))
+                self._all(Runner([Job(carrier, self._open(EVENT_INTAKE), source=source)], lambda: NOON))
                 source.close()
         self._all(Runner(jobs, lambda: NOON))
         for job in jobs:
