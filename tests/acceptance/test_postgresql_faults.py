@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import signal
 import threading
 import time
@@ -207,7 +208,8 @@ def test_connection_lost_in_any_statement_leaves_no_half_change(foregate: Forega
     def cut() -> None:
         kill = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{NAME}_control_plane'"
         with server.connect() as connection:
-            while not stop.wait(0.03):
+            # Long enough now and then for a change to get through, however busy the machine is.
+            while not stop.wait(random.uniform(0.0, 0.4)):
                 connection.execute(kill)
                 next(cuts)
 
@@ -219,18 +221,18 @@ def test_connection_lost_in_any_statement_leaves_no_half_change(foregate: Forega
             assert got.status in (201, 503), got.body
             return got.json()["result"] if got.status == 201 else None
 
-        return str(until(answer, 60, "the token is made", every=0.05)["client_id"])
+        return str(until(answer, 120, "the token is made", every=0.05)["client_id"])
 
     cutter = threading.Thread(target=cut)
     cutter.start()
     try:
         with ThreadPoolExecutor(8) as pool:
-            made = list(pool.map(make, range(120)))
+            made = list(pool.map(make, range(60)))
     finally:
         stop.set()
         cutter.join()
     assert next(cuts) > 10
-    assert len(set(made)) == 120
+    assert len(set(made)) == 60
     with stores_of(load(foregate.environment)).records.look_into() as connection:
         rows = connection.execute(
             text(
@@ -247,7 +249,7 @@ def test_connection_lost_in_any_statement_leaves_no_half_change(foregate: Forega
             )
         ).scalar_one()
     assert {tuple(row[1:]) for row in rows} == {(1, 1, 1, 1)}
-    assert len(rows) == 120
+    assert len(rows) == 60
     assert orphans == 0
 
 

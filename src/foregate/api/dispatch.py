@@ -121,8 +121,7 @@ class Dispatcher:
 
     def _match(self, exchange: _Exchange) -> tuple[Operation, dict[str, str]]:
         path = exchange.path[len(BASE_PATH) :]
-        # No id holds a NUL, and some databases refuse even to look for one.
-        found = None if "\0" in path else self._index.find(path)
+        found = self._index.find(path)
         if found is None:
             if path.startswith("/zones/") and "/access/" in path:
                 raise unsupported("Foregate has no zones: use the account form, /accounts/{account_id}/access/...")
@@ -146,6 +145,9 @@ class Dispatcher:
         now = self._clock()
         bearer = bearer_of(headers)
         principal = await self._authorise(operation, values, bearer, exchange)
+        # No id holds a NUL, and some databases refuse even to look for one.
+        if any("\0" in value for value in values.values()):
+            raise ProblemRaised(NO_ROUTE)
         query = parse_query(operation.query, scope["query_string"])
         raw = await read_body(receive, _text(headers, b"content-length"))
         call = Call(
