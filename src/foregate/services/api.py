@@ -115,7 +115,7 @@ class _Parts:
 async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) -> None:
     records, telemetry, master_key = parts.records, parts.telemetry, parts.master_key
     intake = EventIntake(telemetry, utc_now)
-    followers = Followers(telemetry, SqlLog, folder=parts.run_folder)
+    followers = Followers(telemetry, SqlLog, mac_key=master_key.record_mac_key(), folder=parts.run_folder)
     compile_record = _compiler(master_key)
     publisher = Publisher(
         records,
