@@ -8,11 +8,13 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.joined import running_control_plane
 from harness.origin import Origin
 from harness.product import Foregate
 from harness.things import create_token, unique, until_status
@@ -34,9 +36,19 @@ def shell_blocks(text: str) -> list[str]:
 GUIDES = [page for page in PAGES if shell_blocks(page.read_text())]
 
 
+@pytest.fixture
+def reader(request: pytest.FixtureRequest, guide: Path) -> Iterator[Foregate]:
+    """The product that a guide is about: with a feed port where it asks for one."""
+    if "FOREGATE_FEED_BIND" not in guide.read_text():
+        yield request.getfixturevalue("foregate")
+        return
+    with running_control_plane() as (foregate, _):
+        yield foregate
+
+
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
-def test_guide_runs_as_written(foregate: Foregate, guide: Path, tmp_path: Path) -> None:
-    blocks = shell_blocks(guide.read_text())
+def test_guide_runs_as_written(reader: Foregate, guide: Path, tmp_path: Path) -> None:
+    foregate, blocks = reader, shell_blocks(guide.read_text())
     # The checkout as the reader has it: `. .venv/bin/activate` finds the environment that runs this test.
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
     prologue = 'set -eu\nexport FOREGATE_HOME\n. .venv/bin/activate\neval "$(foregate env)"\n'

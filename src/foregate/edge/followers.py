@@ -21,6 +21,7 @@ import structlog
 
 from foregate.core.clock import Clock, utc_now
 from foregate.core.errors import ForegateError
+from foregate.core.records import RecordRefused, open_record
 from foregate.edge.feed_lines import HEARTBEAT_SECONDS, Heartbeat, Passed, SnapshotBegin, SnapshotEnd, encode_line
 from foregate.edge.rollout import EDGE_KIND
 from foregate.edge.snapshots import Snapshots
@@ -39,6 +40,7 @@ _WOKEN_AT_ONCE = 128
 _SPOKES = 16
 # Edges that connect again together share one look at the log's extent.
 _BOUNDS_SECONDS = 0.5
+_NEVER = 2**63
 _EDGE_RECORD = f"{EDGE_KIND}/"
 # `Record.to_wire` begins with version and key.
 _KEY_WITHIN_BYTES = 24
@@ -83,16 +85,18 @@ class Followers:
         telemetry: LogAccess,
         log: Callable[[Any], EventLog],
         *,
+        mac_key: bytes,
         folder: Path | None = None,
         clock: Clock = utc_now,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         tail_records: int = _TAIL_RECORDS,
     ) -> None:
-        """`folder`: where snapshots lie."""
+        """`mac_key`: what records are sealed under. `folder`: where snapshots lie."""
         self._telemetry = telemetry
         self._log = log
         self._snapshots = Snapshots(telemetry, log, folder)
         self._clock = clock
+        self._mac_key = mac_key
         self._tail = _Tail(tail_records)
         self._streams: set[_Stream] = set()
         self._spokes: list[set[_Stream]] = [set() for _ in range(_SPOKES)]
@@ -104,7 +108,8 @@ class Followers:
         self._bounds_until = 0.0
         self._looking = asyncio.Lock()
         self._is_closed = False
-        self._expelled: set[str] = set()
+        # By edge, the seq of the record that expelled it: with that its stream ends, or at once where it is 0.
+        self._expelled: dict[str, int] = {}
         self._catching_up: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -120,15 +125,15 @@ class Followers:
             self._catching_up = asyncio.create_task(self.catch_up())
             return
         for seq, line in lines:
-            owner, is_expelled = _concerns(line)
+            owner = _owner_of(line)
             self._tail.add((seq, owner, line + b"\n"))
-            if is_expelled:
-                self._expelled.add(owner)
+            if owner and _expels(self._mac_key, line):
+                self._expelled.setdefault(owner, seq)
         self._wake(list(self._streams))
 
     def expel(self, edge_id: str) -> None:
         """End the streams of this edge. Its record, once published, has the same effect in every process."""
-        self._expelled.add(edge_id)
+        self._expelled[edge_id] = 0
         self._wake([stream for stream in self._streams if stream.reader.edge_id == edge_id])
 
     async def catch_up(self) -> None:
@@ -169,9 +174,9 @@ class Followers:
         stream, spoke = _Stream(reader), self._spokes[next(self._numbers) % _SPOKES]
         self._join(stream, spoke)
         try:
-            while not self._is_closed and reader.edge_id not in self._expelled:
+            while not self._is_closed and position < (until := self._expelled.get(reader.edge_id, _NEVER)):
                 stream.woken.clear()
-                piece = self._tail.after(position, reader, told)
+                piece = self._tail.after(position, reader, told, until)
                 if piece is None and position < self._tail.begins_after:
                     piece = await self._from_log(position, reader, told)
                 if piece is not None:
@@ -265,17 +270,19 @@ class _Tail:
         if len(self._lines) >= 2 * self._most:  # now and then, as it moves all that stay
             self._drop(len(self._lines) - self._most)
 
-    def after(self, position: int, reader: Reader, told: int) -> _Piece | None:
-        """What comes behind `position`; None where nothing does, or where that is not held any more."""
+    def after(self, position: int, reader: Reader, told: int, until: int) -> _Piece | None:
+        """What comes behind `position` up to seq `until`; None where nothing does, or where that is not held any
+        more."""
         if not self.begins_after <= position < self.last:
             return None
         place = (position, reader.version > 1)
-        if shared := self._shared.get(place):
+        shared = self._shared.get(place)
+        if shared is not None and shared.position <= until:
             return shared
         start = bisect_right(self._seqs, position)
-        lines = self._lines[start : start + _MOST_LINES]
+        lines = self._lines[start : min(start + _MOST_LINES, bisect_right(self._seqs, until))]
         piece = _piece(lines, reader, told)
-        if not any(owner for _, owner, _ in lines):
+        if until == _NEVER and not any(owner for _, owner, _ in lines):
             self._shared[place] = piece
         return piece
 
@@ -306,11 +313,17 @@ def _tail_line(record: LogRecord) -> _TailLine:
     return record.offset, owner, record.value + b"\n"
 
 
-def _concerns(line: bytes) -> tuple[str, bool]:
-    """The edge that the record in this line is about, '' for one that concerns all; and whether it is expelled by
-    it."""
+def _owner_of(line: bytes) -> str:
+    """The edge that alone the record in this line is about, '' for one that concerns all."""
     if _EDGE_RECORD.encode() not in line[:_KEY_WITHIN_BYTES]:
-        return "", False
-    record = orjson.loads(line)
-    value = record["value"] or {}
-    return record["key"].removeprefix(_EDGE_RECORD), value.get("expelled") is True
+        return ""
+    return str(orjson.loads(line)["key"]).removeprefix(_EDGE_RECORD)
+
+
+def _expels(mac_key: bytes, line: bytes) -> bool:
+    """Whether the control plane itself says so: whoever can write into the log is not to cut edges off."""
+    try:
+        record = open_record(mac_key, orjson.loads(line))
+    except RecordRefused:
+        return False
+    return record.value is not None and record.value.get("expelled") is True

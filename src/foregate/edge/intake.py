@@ -6,7 +6,7 @@ the agent on its state thread, one call at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -63,11 +63,11 @@ class Intake:
         """The seq up to which everything is kept."""
         return self._state.number("cursor")
 
-    def take(self, wire_records: Iterable[object]) -> Taken:
+    def take(self, wire_records: Sequence[object]) -> Taken:
         """Judge a batch in order and keep what follows from it. Safe to repeat with the same records."""
         taken = Taken(cursor=self._state.number("cursor"))
         before, tokens = taken.cursor, self._state.number("tokens")
-        known: dict[str, Known | None] = {}
+        known = self._known_of(wire_records)
         with self._state.transaction():
             for wire_record in wire_records:
                 tokens += self._take_one(wire_record, known, taken)
@@ -89,15 +89,14 @@ class Intake:
                 self._state.set_number("cursor", seq)
         return taken
 
-    def revocations(self, wire_records: Iterable[object]) -> dict[str, str | None]:
+    def revocations(self, wire_records: Sequence[object]) -> dict[str, str | None]:
         """The tokens that these records delete or disable, with their entries, in case nothing can be kept now: a
         revocation is not to wait for a disk. Writes nothing; the records must come again."""
         found: dict[str, str | None] = {}
-        known: dict[str, Known | None] = {}
+        known = self._known_of(wire_records)
         for wire_record in wire_records:
             key = claimed_key(wire_record)
-            before = known[key] if key in known else self._known(key)
-            verdict = judge(self.checks, before, wire_record)
+            verdict = judge(self.checks, known[key], wire_record)
             if not isinstance(verdict, Apply) or not _is_token(key):
                 continue
             known[key] = Known(verdict.record.seq, verdict.value)
@@ -159,8 +158,6 @@ class Intake:
         """Returns by how much the number of live tokens changed."""
         self._snapshot_records += 1
         key = claimed_key(wire_record)
-        if key not in known:
-            known[key] = self._known(key)
         before = known[key]
         match judge(self.checks, before, wire_record):
             case Apply(record, value, warning):
@@ -192,10 +189,15 @@ class Intake:
         if fold:  # before the first base map is begun, everything is new and nothing has to be told apart
             self._state.mark_changed(taken.tokens, fold)
 
-    def _known(self, key: str) -> Known | None:
-        row = self._state.get(key)
-        if row is None or row.wire is None:
-            return None if row is None else Known(row.seq, None)
+    def _known_of(self, wire_records: Sequence[object]) -> dict[str, Known | None]:
+        """What is stored of every key that these records claim."""
+        known: dict[str, Known | None] = dict.fromkeys(map(claimed_key, wire_records))
+        known.update((key, self._known(row)) for key, row in self._state.get_all(known).items())
+        return known
+
+    def _known(self, row: Row) -> Known | None:
+        if row.wire is None:
+            return Known(row.seq, None)
         try:
             record = open_record(self.checks.mac_key, decode(row.wire))
             return Known(row.seq, parse_value(record))

@@ -20,7 +20,7 @@ from foregate.core.clock import Clock
 from foregate.core.errors import invalid
 from foregate.database.engine import AsyncDatabase
 from foregate.database.journal import enqueue
-from foregate.database.records_schema import accounts, applications, ingress_hostnames, service_tokens
+from foregate.database.records_schema import accounts, applications, edges, ingress_hostnames, service_tokens
 from foregate.eventlog.model import EDGE_CONFIG, EventLog, LogAccess
 
 # Some 20 ms of the writer's time: changes of the API wait no longer for it.
@@ -31,6 +31,7 @@ _COLUMNS: dict[str, Column[Any]] = {
     "app": applications.c.id,
     "ingress": ingress_hostnames.c.hostname,
     "token": service_tokens.c.client_id,
+    "edge": edges.c.id,
 }
 _KINDS = tuple(_COLUMNS)
 _LOG = "log"

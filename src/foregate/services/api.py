@@ -132,7 +132,7 @@ async def _serve(parts: _Parts, listener: socket.socket, told: asyncio.Event) ->
     records, telemetry, master_key = parts.records, parts.telemetry, parts.master_key
     logs = parts.logs
     intake = logs.intake
-    followers = Followers(logs.following, logs.event_log, folder=parts.run_folder)
+    followers = Followers(logs.following, logs.event_log, mac_key=master_key.record_mac_key(), folder=parts.run_folder)
     compile_record = _compiler(master_key)
     publisher = Publisher(
         records,

@@ -122,7 +122,7 @@ def run_events_plane(folder: Path, stores: Stores) -> Iterator[EventsPlane]:
     intake = EventIntake(telemetry, utc_now)
     changes = Changes(records, lambda _: None)
     feed = FeedParts(
-        followers=Followers(telemetry, SqlLog),
+        followers=Followers(telemetry, SqlLog, mac_key=master_key.record_mac_key()),
         gate=KeyGate(credentials.authenticate_edge, lambda: edge_secrets(master_key)),
         ingest=intake.ingest,
         take_report=intake.take_report,

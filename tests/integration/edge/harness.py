@@ -55,7 +55,7 @@ HOST = "app.test"
 APP_ID, POLICY_ID = "00000000-0000-4000-8000-0000000000a1", "00000000-0000-4000-8000-0000000000b1"
 SECRETS = EdgeSecrets(PEPPERS, os.urandom(32), os.urandom(32))
 
-Value = wire.TokenValue | wire.AppValue | wire.IngressValue | wire.KeysValue | wire.AccountValue
+Value = wire.TokenValue | wire.AppValue | wire.IngressValue | wire.KeysValue | wire.AccountValue | wire.EdgeValue
 
 
 def free_port() -> int:
@@ -101,7 +101,7 @@ class ControlPlane:
         self.files: dict[str, bytearray] = {}
         self.final: set[str] = set()
         self.reports: list[dict[str, Any]] = []
-        self._followers = Followers(self.telemetry, SqlLog)
+        self._followers = Followers(self.telemetry, SqlLog, mac_key=SECRETS.record_mac_key)
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -125,7 +125,7 @@ class ControlPlane:
         self._server.should_exit = self._server.force_exit = True
         await self._serving
         self._server = None
-        self._followers = Followers(self.telemetry, SqlLog)
+        self._followers = Followers(self.telemetry, SqlLog, mac_key=SECRETS.record_mac_key)
 
     async def put(self, **values: Value | None) -> int:
         """Publish records; the last seq. Names: `token_1`, `app_x`; others with `publish`."""
@@ -140,6 +140,13 @@ class ControlPlane:
         await self.telemetry.write(lambda c: SqlLog(c).put(EDGE_CONFIG, entries, 0))
         self._followers.publish([(entry.offset, entry.value) for entry in entries])
         return self.seq
+
+    async def publish_wire(self, record: dict[str, Any]) -> None:
+        """A record as somebody else has sealed it."""
+        self.seq = int(record["seq"])
+        entry = Entry(str(record["key"]), self.seq, orjson.dumps(record))
+        await self.telemetry.write(lambda c: SqlLog(c).put(EDGE_CONFIG, [entry], 0))
+        self._followers.publish([(entry.offset, entry.value)])
 
     def applied(self) -> int:
         return int(self.reports[-1]["applied_seq"]) if self.reports else -1

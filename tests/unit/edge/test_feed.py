@@ -38,7 +38,9 @@ class Plane:
 
     def __init__(self, telemetry: AsyncDatabase, tail_records: int) -> None:
         self.telemetry = telemetry
-        self.followers = Followers(telemetry, SqlLog, heartbeat_seconds=0.2, tail_records=tail_records)
+        self.followers = Followers(
+            telemetry, SqlLog, mac_key=bytes(32), heartbeat_seconds=0.2, tail_records=tail_records
+        )
         self.batches: list[EventBatch] = []
         self.reports: list[tuple[str, dict[str, Any]]] = []
         self.url = ""
