@@ -29,8 +29,8 @@ API_SECONDS = 2.0
 LONG_SECONDS = 18.0
 # 4 KB a second, and events that take half a minute at that: in one batch they would never arrive.
 NARROW_KILOBITS = 32
-GATHERED = 5_000
-NARROW_SECONDS = 120.0
+GATHERED = 4_000
+NARROW_SECONDS = 180.0
 
 
 @dataclass(slots=True)

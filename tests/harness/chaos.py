@@ -73,6 +73,7 @@ def main() -> int:
     engines = os.environ.get("CHAOS_DATABASES", " ".join(ENGINES)).split()
     seconds = float(os.environ.get("CHAOS_MINUTES", "10")) * 60 / (len(seeds) * len(engines))
     runs: list[Run] = []
+    shutil.rmtree(FOLDER, ignore_errors=True)  # of an earlier result no log may lie beside this one
     for seed in seeds:
         for engine in engines:
             print(f"chaos: seed {seed} on {engine}, {seconds:.0f} s ...", file=sys.stderr, flush=True)
