@@ -25,6 +25,7 @@ _READ_AHEAD_KILOBYTES = 16 << 10
 _AT_ONCE = 500
 _WAIT_SECONDS = 0.05
 _AGAIN_SECONDS = 2.0
+_TRANSACTION_WAIT_MILLIS = 50
 # A partition that was just made, or whose broker has just gone, gets a leader within moments.
 _ELECTION_SECONDS = 2.0
 # LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION, and librdkafka's own words for the last
@@ -135,6 +136,8 @@ class Reader:
             "queued.max.messages.kbytes": _READ_AHEAD_KILOBYTES,
             "fetch.message.max.bytes": 4 << 20,
             "fetch.error.backoff.ms": 100,
+            # That a transaction was committed does not end a broker's waiting for more to send.
+            "fetch.wait.max.ms": _TRANSACTION_WAIT_MILLIS if self._has_marks else 500,
         }
         return Consumer(self._access.settings(self._complaints, **settings))
 
