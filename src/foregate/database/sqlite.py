@@ -204,7 +204,10 @@ def _public_errors() -> Iterator[None]:
             raise ForegateError(ErrorCode.UNAVAILABLE, message, detail=text) from error
         if FENCE in text:
             raise Away(ErrorCode.UNAVAILABLE, MOVED, detail=text) from error
-        if any(words in text for words in ("full", "readonly", "disk I/O", "locked", "unable to open")):
+        if "locked" in text:
+            message = "The database is busy: another process has been writing for ten seconds. Try again."
+            raise ForegateError(ErrorCode.UNAVAILABLE, message, detail=text) from error
+        if any(words in text for words in ("full", "readonly", "disk I/O", "unable to open")):
             message = "The database cannot be written now; check the disk's space and rights, then try again."
             raise ForegateError(ErrorCode.UNAVAILABLE, message, detail=text) from error
         raise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -21,6 +22,9 @@ from foregate.eventlog.sql import SqlLog
 from foregate.services.home import Home
 from foregate.services.kafka import kafka_access
 from foregate.services.settings import Settings
+
+if TYPE_CHECKING:
+    from foregate.eventlog.kafka_async import KafkaThread
 
 _NEWS_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
@@ -82,8 +86,13 @@ def _open_kafka(settings: Settings, home: Home, telemetry: AsyncDatabase) -> Log
     def close() -> None:
         intake.close()
         appender.close()
-        for thread in (publishing, following, news):
-            with suppress(ForegateError):
-                thread.close()
+        # Side by side: each may have to wait for a call that Kafka does not answer.
+        with ThreadPoolExecutor(thread_name_prefix="kafka-close") as closing:
+            closing.map(_close, (publishing, following, news))
 
     return Logs(publishing, following, lambda log: log, intake, catch_up, watch, close)
+
+
+def _close(thread: KafkaThread) -> None:
+    with suppress(ForegateError):
+        thread.close()

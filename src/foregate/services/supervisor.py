@@ -39,8 +39,9 @@ _PROBED_EVERY_SECONDS = 0.05
 _PROBED_SLOWLY_EVERY_SECONDS = 1.0
 # A start should take five seconds; after twice that a person wants to know what it is waiting for.
 _PATIENCE_SECONDS = 10.0
-# How long each kind may take to end, in the order of the end; the edge's has HAProxy's drain of long requests in it.
-_DRAIN_SECONDS = {"edge": 20, "echo": 6, "worker": 10, "api": 10}
+# How long each kind may take to end, in the order of the end. In the edge's is HAProxy's drain of long requests, in the
+# API's and the worker's a call of ten seconds that Kafka does not answer.
+_DRAIN_SECONDS = {"edge": 20, "echo": 6, "worker": 15, "api": 15}
 _OUTLIVING = frozenset({"edge", "echo"})
 _HINT = 'For SDKs, Terraform and the CLI: eval "$({program} env)". Ctrl-C ends all.'
 

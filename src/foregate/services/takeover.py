@@ -22,7 +22,7 @@ from foregate.services.process import find_locks
 from foregate.services.settings import PREFIX, Settings
 
 # More than a child's drain: whoever still holds its lock after this hangs.
-_PATIENCE_SECONDS = 12.0
+_PATIENCE_SECONDS = 17.0
 _ASKED_EVERY_SECONDS = 0.05
 
 
