@@ -130,6 +130,8 @@ class AsyncDatabase:
         # One thread, so that a batch's end is always before the next one's beginning.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix=f"{database.name}-write")
         self._queue: deque[_Write] = deque()
+        # Of those who have followed and do no more; each closes what it looked with.
+        self._watchers: list[ThreadPoolExecutor] = []
         self._writing: asyncio.Task[None] | None = None
 
     async def read(self, work: Work[T]) -> T:
@@ -177,10 +179,13 @@ class AsyncDatabase:
                         await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             thread.submit(watch.close)
-            thread.shutdown(wait=False)
+            self._watchers.append(thread)
 
     def close(self) -> None:
         """End the threads, close the connections."""
+        # First those who only look: SQLite clears up behind the last to close a file, if that one may write.
+        for thread in self._watchers:
+            thread.shutdown()
         self._writer.shutdown()
         self._readers.shutdown()
         self.database.close()

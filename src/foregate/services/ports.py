@@ -11,6 +11,7 @@ from pathlib import Path
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 # Well-known services are below.
 _LOWEST_DRAWN, _TRIES = 20_000, 50
+_LOOKS = 3
 _LISTENING = "0A"  # the state column of /proc/net/tcp
 
 
@@ -52,8 +53,12 @@ def _ephemeral_start() -> int:
 
 def find_port_holder(port: int) -> PortHolder | None:
     """A process that listens on `port`; None where there is none or this user may not see it."""
-    inodes = {inode for table in ("tcp", "tcp6") for inode in _listening_inodes(table, port)}
-    if not inodes:
+    # The kernel's table is read in pieces, and where sockets come and go meanwhile a row can be passed over.
+    for _ in range(_LOOKS):
+        inodes = {inode for table in ("tcp", "tcp6") for inode in _listening_inodes(table, port)}
+        if inodes:
+            break
+    else:
         return None
     links = {f"socket:[{inode}]" for inode in inodes}
     for process in Path("/proc").iterdir():
