@@ -21,10 +21,12 @@ import orjson
 
 _SCHEMA_VERSION = 1
 # Base maps are numbered anew in a new state: what belongs to another one is told by `id`.
+# Records stand in the order in which they came, and an index finds them: their keys come in none, and kept in the order
+# of keys a million of them is written four times over. States made before keep the other way; both are asked alike.
 _SCHEMA = """
 CREATE TABLE records (
-  key TEXT PRIMARY KEY, seq INTEGER NOT NULL, wire BLOB, entry TEXT, entry_sum INTEGER
-) WITHOUT ROWID;
+  key TEXT PRIMARY KEY NOT NULL, seq INTEGER NOT NULL, wire BLOB, entry TEXT, entry_sum INTEGER
+);
 CREATE TABLE fallbacks (key TEXT PRIMARY KEY, seq INTEGER NOT NULL, wire BLOB) WITHOUT ROWID;
 CREATE TABLE changed (client_id TEXT PRIMARY KEY, fold INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE held (key TEXT PRIMARY KEY, seq INTEGER NOT NULL, wire BLOB NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
