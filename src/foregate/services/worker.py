@@ -29,6 +29,8 @@ async def run(settings: Settings, told: asyncio.Event, *, name: str) -> None:
     home = open_home(settings.home)
     telemetry = stores_of(settings).telemetry
     await when_there(telemetry.upgrade, told)
+    if told.is_set():  # it may have been told before there was a schema to work on
+        return
     stop = threading.Event()
     jobs = event_jobs(telemetry)
     housekeeping = telemetry.open(RETENTION)
