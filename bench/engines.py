@@ -67,6 +67,8 @@ def running_bare(folder: Path, product_configuration: Path, origin_port: int) ->
     (port,) = free_ports(1)
     text = product_configuration.read_text()
     defaults = text[text.index("\ndefaults base") : text.index("\nfrontend ")]
+    # The product's own words about an error come from its Lua program, which a bare proxy has not.
+    defaults = re.sub(r"^\s+http-error .*\n", "", defaults, flags=re.MULTILINE)
     frontend = text[text.index("\nfrontend ") :]
     lines = {
         "log": _line(frontend, r"log fd@3 .*"),
